@@ -1,0 +1,251 @@
+"""The verbs: run, data, judge, train, evaluate, plan, report, show, compare, doctor. Heavy imports wait for use."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Quiet and offline-safe before any library reads them.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+app = typer.Typer(
+    name="dressage",
+    help="Learns from judges: data → judge → train → evaluate, one YAML file a run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class StageName(StrEnum):
+    data = "data"
+    judge = "judge"
+    train = "train"
+    evaluate = "evaluate"
+
+
+class Table(StrEnum):
+    candidates = "candidates"
+    grades = "grades"
+    verdicts = "verdicts"
+    preferences = "preferences"
+    failures = "failures"
+    battles = "battles"
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, e.g. configs/smoke.yaml")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the YAML; may be repeated.")
+]
+Root = Annotated[Path, typer.Option("--runs", help="The folder that holds runs.")]
+Name = Annotated[str | None, typer.Option("--name", help="The run's name, instead of the YAML's.")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="OLD", help="Take over every stage of this run that still fits.")
+]
+Redo = Annotated[
+    StageName | None, typer.Option("--redo", help="Do this stage again; its old output is moved aside.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its name below --runs.")]
+
+
+def main() -> None:
+    """Runs the verb; a known error is one clear line and exit code 1, not a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except (ValueError, RuntimeError, OSError, LookupError) as error:
+        if os.environ.get("DRESSAGE_TRACEBACK"):
+            raise
+        from dressage.terminal import plain
+
+        typer.echo(f"error: {plain(str(error)) or type(error).__name__}", err=True)
+        sys.exit(1)
+
+
+def _settings(config: Path, sets: list[str] | None, name: str | None) -> "RunSettings":  # noqa: F821
+    from dressage import config as reader
+
+    return reader.load(config, [*(sets or []), *([f"name={name}"] if name else [])])
+
+
+def _folder(run: Path, root: Path) -> Path:
+    """A run named by its folder or by its name."""
+    from dressage.store import StoreError
+
+    for folder in (run, root / run):
+        if (folder / "config.yaml").exists():
+            return folder
+    there = sorted(p.parent.name for p in root.glob("*/config.yaml"))
+    raise StoreError(f"no run at {run} or {root / run}; there is: {', '.join(there) or 'none yet'}")
+
+
+def _go(config: Path, sets: list[str] | None, name: str | None, *, job: "Job") -> Path:  # noqa: F821
+    """One run, its report and its summary."""
+    from dressage import pipeline
+    from dressage.terminal import TerminalProgress
+
+    settings = _settings(config, sets, name)
+    progress = TerminalProgress()
+    folder = pipeline.run(settings, job, progress=progress)
+    if job.only is None:
+        _report(folder, progress.say)
+    _summary(folder)
+    return folder
+
+
+def _report(folder: Path, say: Callable[[str], None]) -> None:
+    from dressage.report.page import write_report
+
+    say(f"report: {write_report(folder)}")
+
+
+def _summary(folder: Path) -> None:
+    """The headline measures and the guards, where the run has them."""
+    from dressage.pipeline import stage_folder
+    from dressage.records import GateResult, Measure
+    from dressage.store import manifest_of, rows_of
+    from dressage.terminal import summary_table
+
+    place = stage_folder(folder, "evaluate")
+    if manifest_of(place):
+        summary_table(list(rows_of(place, Measure)), list(rows_of(place, GateResult)), title=f"{folder.name}")
+
+
+@app.command()
+def run(
+    config: Config,
+    sets: Sets = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="e.g. 0,1,2: one run per seed, named NAME-seed-0 …, and a summary over them.")
+    ] = None,
+    name: Name = None,
+    origin: From = None,
+    redo: Redo = None,
+    runs: Root = Path("runs"),
+) -> None:
+    """Run every stage of CONFIG that is not done yet; running again resumes, or does nothing."""
+    from dressage.pipeline import Job
+
+    job = Job(runs, redo=redo.value if redo else None, origin=origin)
+    if seeds is None:
+        _go(config, sets, name, job=job)
+        return
+    if not all(word.strip().isdigit() for word in seeds.split(",")):
+        raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, e.g. --seeds 0,1,2")
+    base = _settings(config, sets, name).name
+    numbers = [int(word) for word in seeds.split(",")]
+    folders = [
+        _go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", job=job) for n in dict.fromkeys(numbers)
+    ]
+    compare(folders, runs=runs, out=runs / f"{base}-seeds.html")
+
+
+def _one_stage(stage: StageName) -> None:
+    """Makes the verb of one stage."""
+    does = {
+        "data": "Prepare prompts and draw candidates.",
+        "judge": "Label candidates and make preferences.",
+        "train": "Fine-tune the policy on the preferences.",
+        "evaluate": "Play blind battles and measure.",
+    }
+
+    def verb(
+        config: Config,
+        sets: Sets = None,
+        name: Name = None,
+        origin: From = None,
+        redo: Annotated[bool, typer.Option("--redo", help="Do it again; the old output is moved aside.")] = False,
+        runs: Root = Path("runs"),
+    ) -> None:
+        from dressage.pipeline import Job
+
+        job = Job(runs, only=stage.value, redo=stage.value if redo else None, origin=origin)
+        _go(config, sets, name, job=job)
+
+    app.command(stage.value, help=f"{does[stage.value]} One stage of a run; what it reads must be done.")(verb)
+
+
+for _stage in StageName:
+    _one_stage(_stage)
+
+
+@app.command()
+def plan(config: Config, sets: Sets = None, name: Name = None, runs: Root = Path("runs")) -> None:
+    """Say what would run: resolved config, stages, prompts, draws, judge calls, tokens, time and cost. Opens no model."""
+    from dressage import config as reader
+    from dressage.planning import plan as planned
+    from dressage.terminal import duration
+
+    settings = _settings(config, sets, name)
+    found = planned(settings, runs)
+    typer.echo(reader.dump(settings))
+    if found.prompts:
+        typer.echo("prompts: " + ", ".join(f"{n} {split}" for split, n in found.prompts.items()))
+    for stage, state, work in found.stages:
+        counts = f"{work.draws} draws, {work.judgements} judgements, {work.calls} judge calls"
+        typer.echo(f"{stage:9} {state:6} {counts}; up to {work.written:,} tokens written, about {work.read:,} read")
+    fast, slow = found.seconds()
+    low, high = (sum(w.cost[i] for _, s, w in found.stages if s != "done") for i in (0, 1))
+    typer.echo(f"time for a ~100M-parameter model on two CPU cores: {duration(fast)} … {duration(slow)}")
+    typer.echo(f"cost: {low:.2f} … {high:.2f} (by the price tables in `models:`)")
+
+
+@app.command()
+def report(run: RunFolder, runs: Root = Path("runs")) -> None:
+    """Write RUN's report/index.html."""
+    _report(_folder(run, runs), lambda line: typer.echo(line))
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    what: Annotated[Table, typer.Argument(help="Which rows.")] = Table.candidates,
+    limit: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 10,
+    stage: Annotated[StageName | None, typer.Option(help="From this stage only.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompts whose id starts with this, or that contain it.")] = None,
+    runs: Root = Path("runs"),
+) -> None:
+    """Show candidates, grades, verdicts, preferences, failures or battles side by side."""
+    from dressage import showing
+
+    showing.show(
+        _folder(run, runs), what.value, limit=limit, stage=stage.value if stage else None, matching=prompt
+    )
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Folders or names of runs.")],
+    runs: Root = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Also write an HTML page here.")] = None,
+) -> None:
+    """Show the headline numbers of several runs with their intervals, pooled where only the seed differs."""
+    from dressage import showing
+
+    found = [_folder(folder, runs) for folder in folders]
+    showing.compare(found)
+    if out is not None:
+        from dressage.report.comparison import write_comparison
+
+        typer.echo(f"report: {write_comparison(found, out)}", err=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, what is missing and how to get it."""
+    from dressage.doctor import examine
+
+    raise typer.Exit(examine())
+if __name__ == "__main__":
+    main()

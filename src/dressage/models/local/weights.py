@@ -1,0 +1,156 @@
+"""Finds a model's files on disk or on the hub, checks them without torch, and hashes them once."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a folder, or a hub name at a commit."""
+
+    name: str
+    """The folder's real path, or the hub name."""
+    folder: Path | None
+    commit: str | None
+    adapter: Path | None
+
+    @property
+    def load_from(self) -> str:
+        return str(self.folder) if self.folder else self.name
+
+
+def cache_root() -> Path:
+    """Where this user's models and remembered hashes lie: $DRESSAGE_CACHE, else the XDG cache."""
+    own = os.environ.get("DRESSAGE_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dressage"
+
+
+def resolve(path: str, revision: str | None, *, adapter: str | None = None) -> Source:
+    """The source that `path` names: a folder, a fetched copy of a hub name, or the hub's cache.
+
+    Raises:
+        ValueError: where it is missing or unusable; one line that says what, where and the way out.
+    """
+    worn = checked_adapter(Path(adapter)) if adapter else None
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and _HUB_NAME.fullmatch(path) and revision is None:
+        folder = cache_root() / "models" / path.rpartition("/")[2]
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(
+                f"revision {revision!r} is for hub names, but {folder} is a folder; leave it out"
+            )
+        return Source(name=str(_checked_model(folder).resolve()), folder=folder, commit=None, adapter=worn)
+    if not _HUB_NAME.fullmatch(path):
+        raise ValueError(
+            f"no model folder {path}; give a folder with config.json and safetensors, or a hub name"
+        )
+    return Source(name=path, folder=None, commit=_commit(path, revision), adapter=worn)
+
+
+def checked_adapter(folder: Path) -> Path:
+    """The real path of a peft adapter folder.
+
+    Raises:
+        ValueError: where it is missing or holds no safetensors.
+    """
+    folder = folder.expanduser()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"adapter folder {folder} has no {name}; give the folder that peft's save_pretrained wrote"
+            )
+    return folder.resolve()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File (relative to `folder`) → sha256; a file of unchanged path, size and time is not read again."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder)))
+    remembered = read_json("hashes.json")
+    found: dict[str, str] = {}
+    new: dict[str, object] = {}
+    for file in files:
+        state = file.stat()
+        key = f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+        known = remembered.get(key)
+        if not isinstance(known, str):
+            with file.open("rb") as stream:
+                known = hashlib.file_digest(stream, "sha256").hexdigest()
+            new[key] = known
+        found[str(file.relative_to(folder))] = known
+    if new:
+        write_json("hashes.json", {**read_json("hashes.json"), **new})
+    return found
+
+
+def read_json(name: str) -> dict[str, object]:
+    """What an earlier run remembered under `name` in the cache; empty where it is absent or torn."""
+    try:
+        content = json.loads((cache_root() / name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(name: str, content: dict[str, object]) -> None:
+    """Remembers `content` for the next run."""
+    # A home that cannot be written costs only the time to compute it again.
+    with contextlib.suppress(OSError):
+        cache_root().mkdir(parents=True, exist_ok=True)
+        torn_free = cache_root() / f".{name}.{os.getpid()}"
+        torn_free.write_text(json.dumps(content, indent=0, sort_keys=True))
+        torn_free.replace(cache_root() / name)
+
+
+def _hidden(file: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in file.parts)
+
+
+def _checked_model(folder: Path) -> Path:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is an adapter, not a model; name its base as path and this as adapter")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model folder {folder} has no config.json; give the folder save_pretrained wrote")
+    if any(folder.glob("*.safetensors")):
+        return folder
+    if any(folder.glob("*.bin")):
+        raise ValueError(
+            f"model folder {folder} holds only .bin weights, which can run code when loaded; load it once and"
+            " save it again with save_pretrained, which writes safetensors"
+        )
+    raise ValueError(
+        f"model folder {folder} has no .safetensors weights; give the folder save_pretrained wrote"
+    )
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """The commit a hub name stands for: from the hub's cache, else from the hub itself."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
+    except LocalEntryNotFoundError:
+        pass  # not downloaded yet: the hub itself is asked next
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError(
+            f"model {name} is neither a folder, nor in {cache_root() / 'models'}, nor in the hub's cache, and"
+            f" HF_HUB_OFFLINE is set; unset it, run `hf download {name}`, or fetch the demo model with"
+            " scripts/fetch_demo_model.py"
+        )
+    try:
+        return str(HfApi().model_info(name, revision=revision).sha)
+    except OSError as error:  # huggingface_hub's HTTP errors are OSErrors
+        raise ValueError(
+            f"the hub does not give model {name} (revision {revision or 'main'}): {error}; check the name,"
+            " log in with `hf auth login`, or give a folder"
+        ) from error

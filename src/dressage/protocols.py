@@ -1,0 +1,332 @@
+"""What a kind is handed and what it must answer to: the typed callables between the rooms of the house."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from pydantic import Field
+
+from dressage.records import Ballot, Candidate, Finish, Frozen, Message, Prompt, Usage, content_hash
+
+Conversation = Sequence[Message]
+
+# ---------------------------------------------------------------- settings of a kind
+
+
+class Settings(Frozen):
+    """The settings of one kind on a shelf; `code_version` is raised when the meaning of the kind changes."""
+
+    shelf: ClassVar[str]
+    code_version: ClassVar[int] = 1
+
+    kind: str
+
+
+class ModelSettings(Settings):
+    shelf: ClassVar[str] = "models"
+    chats: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+    embeds: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+
+    def gives_labels(self) -> bool:
+        """Whether next-token probabilities of labels can be had; where not, a judge's words are parsed."""
+        return self.reads_labels
+
+    def identity(self) -> str:
+        """What makes it the same model whatever the template: its weights, or its address and name."""
+        return f"{self.kind}:{content_hash(self.content())}"
+
+    def content(self) -> object:
+        """What enters a fingerprint: settings, and by content what is not ours (a local folder's files)."""
+        return self.model_dump(mode="json")
+
+
+class SourceSettings(Settings):
+    shelf: ClassVar[str] = "sources"
+
+    def content(self) -> object:
+        """What enters a fingerprint: settings, and by content the files they name."""
+        return self.model_dump(mode="json")
+
+
+class JudgeSettings(Settings):
+    shelf: ClassVar[str] = "judges"
+    compares: ClassVar[bool] = False
+    """True where a ballot holds two texts and the answer is a choice, False where it is a rating of one."""
+
+    def models_asked(self) -> tuple[str, ...]:
+        """Names in `models:` that it asks."""
+        return ()
+
+    def members(self) -> tuple[str, ...]:
+        """Names in `judges:` that it is made of."""
+        return ()
+
+    def substance(self) -> frozenset[str]:
+        """What it decides by besides models and members (`rule:length`, `lexicon:warmth`); overlap is refused."""
+        return frozenset()
+
+    def content(self) -> object:
+        """What enters a fingerprint: settings, and by content the files they name."""
+        return self.model_dump(mode="json")
+
+
+class TrainerSettings(Settings):
+    shelf: ClassVar[str] = "trainers"
+    learns_from: ClassVar[Literal["pairs", "examples"]] = "pairs"
+
+
+# ---------------------------------------------------------------- models
+
+
+class Sampling(Frozen):
+    """How replies are drawn."""
+
+    temperature: float = Field(0.7, ge=0, le=2)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(96, ge=1, le=32768)
+
+
+class Completion(Frozen):
+    """A model's reply. Log-probabilities in nats, one for each token id (see records.Candidate)."""
+
+    text: str
+    finish: Finish
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    logprobs_at_1: tuple[float, ...] | None = None
+    usage: Usage = Usage()
+
+
+class Distribution(Frozen):
+    """Next-token probabilities of the offered labels, summed over spellings, not renormalised."""
+
+    probabilities: dict[str, float]
+    usage: Usage = Usage()
+
+    @property
+    def mass(self) -> float:
+        """How much of the distribution the labels hold; a small mass is an unreadable answer."""
+        return sum(self.probabilities.values())
+
+
+class Vector(Frozen):
+    """An embedding of unit length."""
+
+    values: tuple[float, ...]
+
+
+class Trouble(Frozen):
+    """Why a model gave no answer; whoever asked makes a Failure of it."""
+
+    reason: str
+    detail: str = ""
+
+
+Answer = Completion | Distribution | Vector
+Done = Callable[[int, Any], None]
+"""Called with (index, answer) as soon as one answer is there: the journal and the progress bar hang on it."""
+
+
+class Model(Protocol):
+    """An opened model. Answers come in the order of what was asked; a Trouble stands for a failed one."""
+
+    fingerprint: str
+    paid: bool
+    """True where an answer costs money or cannot be had again: such answers are journalled."""
+
+    def complete(
+        self, conversations: Sequence[Conversation], *, sampling: Sampling, seeds: Sequence[int], done: Done
+    ) -> list[Completion | Trouble]: ...
+
+    def label_probabilities(
+        self, conversations: Sequence[Conversation], labels: Sequence[tuple[str, ...]], *, done: Done
+    ) -> list[Distribution | Trouble]: ...
+
+    def embed(self, texts: Sequence[str], *, done: Done) -> list[Vector | Trouble]: ...
+
+    def prompt_tokens(self, conversation: Conversation) -> int | None:
+        """Length of the rendered prompt in tokens; null where the model cannot tell."""
+        ...
+
+    def context(self) -> int | None:
+        """The longest prompt plus reply in tokens; null where the model cannot tell."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backbone(Protocol):
+    """An opened local model as a trainer sees it."""
+
+    fingerprint: str
+    module: Any
+    """The frozen transformers module, without any adapter."""
+    tokenizer: Any
+    adapter: Path | None
+    """The adapter to start from, or null for the plain base."""
+
+
+# ---------------------------------------------------------------- sources
+
+
+class Row(NamedTuple):
+    """A row of a source before anyone has said what its columns mean."""
+
+    place: str
+    """Where a person finds it, e.g. `prompts.jsonl:17`."""
+    fields: dict[str, Any]
+
+
+class Source(Protocol):
+    """An opened source; `dressage.sources._columns` turns its rows into records."""
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in the source's own order, from the top at each call."""
+        ...
+
+
+# ---------------------------------------------------------------- judges
+
+
+class Chat(Frozen):
+    """Ask a model for words."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    sample: int = 0
+
+
+class Labels(Frozen):
+    """Ask a model for the next-token probabilities of labels: one forward pass."""
+
+    model: str
+    messages: tuple[Message, ...]
+    labels: tuple[str, ...]
+
+
+class Embed(Frozen):
+    """Ask an embedding model for a vector."""
+
+    model: str
+    text: str
+
+
+Question = Chat | Labels | Embed
+
+
+class Rating(Frozen):
+    """What a grading judge read: a score in [0, 1], its parts, and its own number before normalising."""
+
+    score: float = Field(ge=0, le=1)
+    criteria: dict[str, float] = Field(default_factory=dict)
+    raw: float | None = None
+    normalised: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+class Choice(Frozen):
+    """What a comparing judge read: `margin` is p(first text) − p(second text)."""
+
+    margin: float = Field(ge=-1, le=1)
+    evidence: tuple[str, ...] = ()
+
+
+class Unreadable(ValueError):
+    """A judge's answer holds no offered verdict. Becomes a Failure, never a score."""
+
+    def __init__(self, detail: str, *, reason: str = "unreadable") -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Judge(Protocol):
+    """Two pure functions: what to ask, and how to read the answers. Everything else is in engines.judging."""
+
+    compares: bool
+
+    def ask(self, ballot: Ballot) -> tuple[Question, ...]:
+        """The questions this ballot needs; none for a judge that computes by itself."""
+        ...
+
+    def read(self, ballot: Ballot, answers: Sequence[Answer]) -> Rating | Choice:
+        """The mark, from one answer a question in the order asked.
+
+        Raises:
+            Unreadable: where the answers hold no verdict that was offered.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class JudgeTools:
+    """What a judge kind is handed when it is opened."""
+
+    secret: str
+    """Nonces are derived from it; the policy never sees it."""
+    members: Mapping[str, Judge]
+    reads_labels: Callable[[str], bool]
+    """Whether the model of that name gives next-token probabilities (else its words are parsed)."""
+
+
+# ---------------------------------------------------------------- trainers and progress
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference with what it names."""
+
+    prompt: Prompt
+    chosen: Candidate
+    rejected: Candidate
+    margin: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with the reply to imitate."""
+
+    prompt: Prompt
+    reply: Candidate
+
+
+class Progress(Protocol):
+    """Where long steps say how far they are: a bar on a terminal, plain lines elsewhere."""
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Opens a task of `total` units; what it yields is called with the number of units just done."""
+        ...
+
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a trainer may write and to whom it reports."""
+
+    folder: Path
+    seed: int
+    log: Callable[[Mapping[str, float | int | str]], None]
+    """Appends one JSON line to the run's metrics."""
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trainer leaves: an adapter folder that plain peft loads, and what must be said about it."""
+
+    adapter: Path
+    step: int
+    facts: dict[str, float | int | str]
+
+
+class Trainer(Protocol):
+    def train(self, data: Sequence[Any], backbone: Backbone, workplace: Workplace) -> Trained:
+        """Learns from pairs or examples (`learns_from`), leaves a peft adapter in the workplace's folder."""
+        ...

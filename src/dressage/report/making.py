@@ -1,0 +1,201 @@
+"""What made a run: its judges and their settings, looks at the test split, failures, stages and facts."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dressage.records import Failure, Grade, Usage, Verdict
+from dressage.report.reading import STAGES, Config, Round, Run
+from dressage.report.wording import clipped, counted, duration, number, plain
+
+SETTING_CHARS = 240
+
+
+@dataclass(frozen=True)
+class Judge:
+    name: str
+    kind: str
+    roles: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def judges(run: Run) -> list[Judge]:
+    """Every judge of the config with its roles, settings, and what a reader must know of it."""
+    config, usage = run.config, _usage(run)
+    roles = _roles(config)
+    found = []
+    for name, settings in config.section("judges").items():
+        words = tuple((plain(k), _words(v)) for k, v in settings.items() if k != "kind" and v not in (None, [], {}, ""))
+        notes = [*_own_base(config, name), *([usage[name]] if name in usage else [])]
+        found.append(Judge(name, str(settings["kind"]), tuple(roles[name] if name in roles else ()), words, tuple(notes)))
+    return found
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return clipped(", ".join(f"{k}: {_words(v)}" for k, v in value.items()), SETTING_CHARS)
+    if isinstance(value, list):
+        return clipped(", ".join(_words(v) for v in value), SETTING_CHARS)
+    return clipped(str(value), SETTING_CHARS)
+
+
+def _roles(config: Config) -> dict[str, list[str]]:
+    """Judge → what it did in this run."""
+    judge, train, evaluate = (config.section(name) for name in ("judge", "train", "evaluate"))
+    named = [
+        *(("made the preferences", name) for name in _names(judge, "by")),
+        *(("recorded beside", name) for name in _names(judge, "beside")),
+        *(("watched training", name) for name in _names(train, "watch")),
+        *(("decided the battles", name) for name in _names(evaluate, "by")),
+    ]
+    found: dict[str, list[str]] = {}
+    for role, name in named:
+        found.setdefault(name, []).append(role)
+    return found
+
+
+def _names(section: Mapping[str, Any], key: str) -> list[str]:
+    value = section[key] if key in section else None
+    return [str(v) for v in value] if isinstance(value, list) else [str(value)] if value else []
+
+
+def _own_base(config: Config, judge: str) -> Iterator[str]:
+    """Whether a judge asks the very weights that the policy started from."""
+    if config.settings is None or judge not in config.settings.judges:
+        return
+    own = _weights(config, config.settings.policy)
+    if own is not None and any(_weights(config, asked) == own for asked in _asked(config, judge)):
+        yield "judged by its own base: this judge asks the model that the policy started from"
+
+
+def _asked(config: Config, judge: str) -> Iterator[str]:
+    """The models a judge asks, its members' included."""
+    if config.settings is not None and judge in config.settings.judges:
+        yield from config.settings.judges[judge].models_asked()
+        for member in config.settings.judges[judge].members():
+            if member != judge:
+                yield from _asked(config, member)
+
+
+def _weights(config: Config, model: str) -> tuple[str, str] | None:
+    """Path and revision of a model in the config; null for one that has no files."""
+    models = config.section("models")
+    if model not in models or "path" not in models[model]:
+        return None
+    revision = models[model]["revision"] if "revision" in models[model] else None
+    return str(models[model]["path"]), str(revision)
+
+
+def _usage(run: Run) -> dict[str, str]:
+    """What each judge was asked in all, in words."""
+    total: dict[str, Usage] = {}
+    asked: Counter[str] = Counter()
+    for round_ in run.rounds:
+        for stage in ("judge", "evaluate"):
+            for row in (*round_.rows(stage, Grade), *round_.rows(stage, Verdict)):
+                asked[row.judge] += 1
+                total[row.judge] = (total[row.judge] if row.judge in total else Usage()) + row.usage
+    return {name: _spent(asked[name], used) for name, used in total.items()}
+
+
+def _spent(times: int, used: Usage) -> str:
+    parts = [counted(times, "judgement", "judgements")]
+    if used.read or used.written:
+        parts.append(f"{number(used.read)} tokens read, {number(used.written)} written")
+    if used.cost:
+        parts.append(f"cost {number(round(used.cost, 4))}")
+    return ", ".join(parts)
+
+
+def remarks(run: Run) -> list[str]:
+    """Sentences a reader of the headline must not miss."""
+    evaluate, found = run.config.section("evaluate"), []
+    if run.config.raw and run.config.settings is None:
+        found.append("This version of dressage can no longer read the run's config, so overlaps of judges are not told.")
+    if "allow_shared_judges" in run.config.raw and run.config.raw["allow_shared_judges"]:
+        found.append(f"Judges that train and judges that test overlap, allowed because: “{run.config.raw['allow_shared_judges']}”")
+    looks = sum("evaluate" in round_.manifests for round_ in run.rounds)
+    if looks and "split" in evaluate:
+        found.append(f"This run looked at the {evaluate['split']} split {counted(looks, 'time', 'times')}.")
+    return found
+
+
+# ---------------------------------------------------------------- failures, stages, facts
+
+
+@dataclass(frozen=True)
+class Failed:
+    stage: str
+    side: str
+    reason: str
+    judge: str
+    count: int
+    example: str
+
+
+def failures(round_: Round) -> list[Failed]:
+    """Failures by stage, side, reason and judge, the commonest first."""
+    rows = [(stage, failure) for stage in STAGES for failure in round_.rows(stage, Failure)]
+    examples: dict[tuple[str, str, str, str], str] = {}
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    for stage, failure in rows:
+        key = (stage, failure.side, failure.reason, failure.judge)
+        counts[key] += 1
+        examples.setdefault(key, clipped(failure.detail, 160))
+    return [Failed(s, side, plain(r), j, n, examples[s, side, r, j]) for (s, side, r, j), n in counts.most_common()]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    name: str
+    state: str
+    rows: str = "–"
+    shards: str = "–"
+    took: str = "–"
+    fingerprint: str = "–"
+    rows_hash: str = "–"
+
+
+def stages(round_: Round) -> list[StageRow]:
+    """What each stage left and what names it."""
+    found = []
+    for name in STAGES:
+        if name not in round_.manifests:
+            found.append(StageRow(name, "begun, not finished" if name in round_.begun else "not run"))
+            continue
+        manifest = round_.manifests[name]
+        rows: Counter[str] = Counter()
+        for shard in manifest.shards:
+            rows.update(shard.rows)
+        found.append(
+            StageRow(
+                name,
+                "done",
+                ", ".join(f"{number(n)} {plain(table)}" for table, n in rows.items()) or "none",
+                number(len(manifest.shards)),
+                duration(sum(manifest.times.values())),
+                manifest.fingerprint,
+                manifest.rows_hash,
+            )
+        )
+    return found
+
+
+def facts(round_: Round) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What each stage says of itself, nested facts under joined names."""
+    told = [(stage, list(_flat(round_.facts(stage)))) for stage in STAGES]
+    return [(stage, lines) for stage, lines in told if lines]
+
+
+def _flat(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in found.items():
+        if key == "shown" and not above:
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{plain(key)} · ")
+        else:
+            yield f"{above}{plain(key)}", number(value) if isinstance(value, int | float) else _words(value)

@@ -1,0 +1,136 @@
+"""The sections of a run's YAML: what may be set, within which limits, in one sentence each."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dressage.plugins import OnShelf
+from dressage.protocols import JudgeSettings, ModelSettings, Sampling, SourceSettings, TrainerSettings
+from dressage.records import Frozen, Split
+
+AnyModel = Annotated[ModelSettings, OnShelf("models")]
+AnySource = Annotated[SourceSettings, OnShelf("sources")]
+AnyJudge = Annotated[JudgeSettings, OnShelf("judges")]
+AnyTrainer = Annotated[TrainerSettings, OnShelf("trainers")]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataSection(Frozen):
+    """Where prompts come from and how candidates are drawn from the policy."""
+
+    source: AnySource
+    per_prompt: int = Field(4, ge=0, le=256)
+    """Candidates drawn per training prompt; 0 only prepares prompts."""
+    sampling: Sampling = Sampling()
+    also: tuple[str, ...] = ()
+    """Other models (names in `models:`) that draw as many candidates for the same prompts."""
+    at_most: dict[Split, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Caps on prompts per split, e.g. {train: 200, dev: 60, test: 150}; which ones stay is decided by id."""
+    shard_prompts: int = Field(32, ge=1, le=100_000)
+    """Prompts per shard: what a crash can cost, and what shares a batch."""
+
+
+class JudgeSection(Frozen):
+    """Who labels the candidates, and how labels become preferences."""
+
+    by: str
+    """The training judge, a name in `judges:`."""
+    beside: tuple[str, ...] = ()
+    """Judges that are asked as well and recorded, but make no preference."""
+    beside_prompts: int | None = Field(None, ge=1)
+    """Ask `beside` on the first so many prompts only; null: on all."""
+    input: AnySource | None = None
+    """Candidates of your own instead of this run's data stage."""
+    pairing: Literal["best_worst", "all_pairs"] = "best_worst"
+    """Which candidates of a prompt make pairs."""
+    min_margin: Share = 0.0
+    """A pair must differ by more than this, in units of the grade or of p(first) − p(second)."""
+    max_failures: Share = 0.1
+    """A larger share of failed judgements stops the stage."""
+    broken_response: Literal["lowest", "worst_of_prompt"] = "lowest"
+    """The grade of an empty, garbled or over-long response, which no judge is asked about: 0, or the lowest
+    grade any other candidate of its prompt got."""
+    max_chars: int = Field(20_000, ge=1)
+    """A response over this many characters counts as broken."""
+    shard_prompts: int = Field(32, ge=1, le=100_000)
+    """Prompts per shard."""
+
+
+class TrainSection(Frozen):
+    """What learns from the preferences."""
+
+    trainer: AnyTrainer
+    input: AnySource | None = None
+    """Pairs (or examples) of your own instead of this run's judge stage."""
+    watch: str | None = None
+    """A judge that looks on during training to notice over-optimisation; it never rewards."""
+    watch_prompts: int = Field(32, ge=1)
+    """How many dev prompts the watch judge sees, before and after training."""
+    max_unfit: Share = 0.05
+    """A larger share of rows that do not fit the context stops the stage; none is ever cut."""
+
+
+class Guards(Frozen):
+    """What must not get worse while the preference rate rises; null leaves a guard out."""
+
+    length_within: float | None = Field(0.25, ge=0)
+    """Mean reply length in tokens may change by at most this share, either way."""
+    eos_may_fall_by: float | None = Field(0.0, ge=0, le=1)
+    """The share of replies that end by themselves may fall by at most this."""
+    distinct_2_at_least: float | None = Field(0.85, ge=0)
+    """Distinct bigrams over all bigrams, as a share of the predecessor's."""
+    opener_may_rise_by: float | None = Field(0.15, ge=0, le=1)
+    """The commonest five-word opener may be in at most this much more of the replies."""
+    kl_at_most: float | None = Field(None, gt=0)
+    """KL(policy ‖ base) in nats per reply, on the policy's own replies."""
+    nll_within: tuple[float, float] | None = None
+    """Relative change of the mean NLL per token under the base: (lowest, highest), e.g. [-0.2, 0.1]."""
+
+
+class EvaluateSection(Frozen):
+    """Who meets whom in blind battles, on which prompts, and who decides."""
+
+    by: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The test judges, names in `judges:`; each decides every battle, none is pooled with another."""
+    policy: str = "trained"
+    """`trained`: what this run trained. Or a name in `models:`."""
+    predecessor: str | None = None
+    """A name in `models:`; null: the model this run started from."""
+    baselines: tuple[str, ...] = ()
+    """Further models (names in `models:`) that meet the predecessor."""
+    best_of: int = Field(4, ge=0, le=64)
+    """Best of n replies of the predecessor by the training judge, as a baseline; 0 leaves it out."""
+    split: Split = "test"
+    per_prompt: int = Field(1, ge=1, le=64)
+    """Replies each side draws per prompt; they meet in pairs."""
+    sampling: Sampling | None = None
+    """The same for every side; null: as in `data`."""
+    tie_margin: Share = 0.0
+    """Grades that differ by no more than this are a tie."""
+    guards: Guards = Guards()
+    max_failures: Share = 0.1
+    """A larger share of failed judgements stops the stage."""
+    max_chars: int = Field(20_000, ge=1)
+    """A response over this many characters counts as broken."""
+    shown: int = Field(6, ge=0)
+    """Sample battles drawn by seed for the report."""
+    shard_prompts: int = Field(32, ge=1, le=100_000)
+    """Prompts per shard."""
+
+
+class RunSettings(Frozen):
+    """One YAML file: one run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    seed: int = Field(0, ge=0)
+    policy: str
+    """The model that learns, a name in `models:`."""
+    models: dict[str, AnyModel]
+    judges: dict[str, AnyJudge] = Field(default_factory=dict)
+    data: DataSection | None = None
+    judge: JudgeSection | None = None
+    train: TrainSection | None = None
+    evaluate: EvaluateSection | None = None
+    allow_shared_judges: str | None = None
+    """Why train, watch and test judges may overlap; shown in the report."""

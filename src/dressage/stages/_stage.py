@@ -1,0 +1,140 @@
+"""What every stage is given: its folder, its key, the cast of models and judges, and the loop over shards."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import JsonValue
+
+from dressage.engines.asking import Asker
+from dressage.engines.judging import Bench
+from dressage.plugins import open_kind
+from dressage.protocols import Judge, JudgeSettings, JudgeTools, Model, ModelSettings, Progress
+from dressage.records import Record, content_hash
+from dressage.seeds import seed_for
+from dressage.store import Journal, Shard, commit_shard, shard_done
+
+T = TypeVar("T")
+Tables = Mapping[type[Record], Sequence[Record]]
+
+
+class StageError(RuntimeError):
+    """A stage cannot go on; says what, where and the way out."""
+
+
+class Cast:
+    """The models and judges of a run, each opened once, when first asked for."""
+
+    def __init__(self, models: Mapping[str, ModelSettings], judges: Mapping[str, JudgeSettings], *, seed: int) -> None:
+        self._models, self._judges, self._seed = models, judges, seed
+        self._open: dict[str, Model] = {}
+
+    def model(self, name: str) -> Any:
+        if name not in self._open:
+            self._open[name] = open_kind(self._models[name])
+        return self._open[name]
+
+    def judge(self, name: str) -> Judge:
+        """The judge of that name, its members opened with it."""
+        settings = self._judges[name]
+        tools = JudgeTools(
+            secret=f"{seed_for(self._seed, 'nonce')}",
+            members={member: self.judge(member) for member in settings.members()},
+            reads_labels=lambda model: self._models[model].gives_labels(),
+        )
+        opened: Judge = open_kind(settings, tools=tools)
+        return opened
+
+    def compares(self, name: str) -> bool:
+        """Whether a judge decides between two texts rather than grading one; panels are as their members."""
+        return self.judge(name).compares
+
+    def asked_by(self, name: str) -> tuple[str, ...]:
+        """Every model a judge asks, its members' included."""
+        settings = self._judges[name]
+        return tuple(
+            dict.fromkeys(
+                [
+                    *settings.models_asked(),
+                    *(m for member in settings.members() for m in self.asked_by(member)),
+                ]
+            )
+        )
+
+    def bench(self, name: str, *, journal: Journal, max_chars: int, advance: Callable[[int], None]) -> Bench:
+        models = {asked: self.model(asked) for asked in self.asked_by(name)}
+        asker = Asker(models, journal=journal, seed=self._seed)
+        return Bench(name, self.judge(name), asker, max_chars, advance)
+
+    def close(self) -> None:
+        for model in self._open.values():
+            model.close()
+        self._open.clear()
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a stage stands in its run."""
+
+    folder: Path
+    inputs: Mapping[str, Path]
+    """The folders of the finished stages before it."""
+    key: str
+    """The stage's fingerprint; it enters the key of every shard."""
+    seed: int
+    round: int
+    cast: Cast
+    progress: Progress
+    log: Callable[[Mapping[str, float | int | str]], None]
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        yield Journal(self.folder / "journal.jsonl")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage leaves: its committed shards, and facts about them for people."""
+
+    shards: tuple[Shard, ...]
+    facts: dict[str, JsonValue]
+
+
+def sharded(
+    here: Here,
+    groups: Sequence[Sequence[T]],
+    *,
+    ids: Callable[[T], str],
+    work: Callable[[Sequence[T]], Tables],
+) -> tuple[Shard, ...]:
+    """Commits one shard a group, skipping those that are already whole.
+
+    A shard is the unit of determinism: its content fixes its order and its batches.
+    """
+    shards = []
+    for number, group in enumerate(groups):
+        name, key = f"{number:05d}", content_hash([here.key, [ids(item) for item in group]])
+        shard = shard_done(here.folder, name, key=key)
+        shards.append(shard or commit_shard(here.folder, name, key=key, tables=work(group)))
+    return tuple(shards)
+
+
+def undone(here: Here, groups: Sequence[Sequence[T]], *, ids: Callable[[T], str]) -> list[Sequence[T]]:
+    """The groups that `sharded` has still to work on: what a progress bar should count."""
+    keys = [content_hash([here.key, [ids(item) for item in group]]) for group in groups]
+    return [
+        g for n, (g, k) in enumerate(zip(groups, keys, strict=True)) if not shard_done(here.folder, f"{n:05d}", key=k)
+    ]
+
+
+def in_groups(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def drawn_by_seed(items: Sequence[T], n: int, *names: object) -> list[T]:
+    """`n` of the items, chosen by named seed, in their order."""
+    chosen = random.Random(seed_for(*names)).sample(range(len(items)), min(n, len(items)))
+    return [items[i] for i in sorted(chosen)]

@@ -1,0 +1,267 @@
+"""Play blind battles on held-out prompts. Reads prompts and the sides; writes replies, battles, measures, gates."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from dressage.engines import judging, preferring
+from dressage.engines.judging import Bench, Duel, Labels
+from dressage.engines.sampling import Role, draw
+from dressage.maths.text import style_features
+from dressage.protocols import Model, Sampling
+from dressage.records import Battle, Candidate, Failure, GateResult, Grade, Measure, Prompt, Trace, Verdict
+from dressage.settings import EvaluateSection
+from dressage.stages import _measures
+from dressage.stages._stage import (
+    Here,
+    Outcome,
+    StageError,
+    Tables,
+    drawn_by_seed,
+    in_groups,
+    sharded,
+    undone,
+)
+from dressage.store import Journal, commit_shard, read_table, rows_of
+
+VERSION = 1
+POLICY, PREDECESSOR = "policy", "predecessor"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who meets whom, and what helps to look at them."""
+
+    models: Mapping[str, Model]
+    """`policy`, `predecessor` and any baselines, by name."""
+    sampling: Sampling
+    """The same for every side."""
+    base: Model | None
+    """The frozen base without adapters, if it gives log-probabilities."""
+    train_judge: str | None
+    """Chooses the best of n, and grades both sides for the report."""
+
+
+@dataclass(frozen=True)
+class _Tools:
+    journal: Journal
+    benches: Mapping[str, Bench]
+    train_bench: Bench | None
+    advance: Callable[[int], None]
+
+
+def run(here: Here, settings: EvaluateSection, *, sides: Sides) -> Outcome:
+    """Battles of every challenger against the predecessor, then the measures and the guards."""
+    prompts = sorted((p for p in rows_of(here.inputs["data"], Prompt) if p.split == settings.split), key=lambda p: p.id)
+    if not prompts:
+        raise StageError(f"evaluate.split is {settings.split!r} and data.source gave no such prompt; see its `split`")
+    groups = in_groups(prompts, settings.shard_prompts)
+    waiting = undone(here, groups, ids=lambda p: p.id)
+    steps = sum(len(g) for g in waiting) * settings.per_prompt * _steps(settings, sides)
+    with here.progress.task("evaluating", steps) as advance:
+        tools = _tools(here, settings, sides, advance)
+        played = sharded(
+            here, groups, ids=lambda p: p.id, work=lambda group: _play(here, settings, sides, tools, group)
+        )
+    rows = _measures.Rows(
+        *(
+            tuple(
+                row
+                for s in played
+                if f"{r.table}-{s.name}.parquet" in s.files
+                for row in read_table(here.folder / f"{r.table}-{s.name}.parquet", r)
+            )
+            for r in (Candidate, Battle, Trace, Grade)
+        )
+    )
+    measures = _measures.measured(rows, judges=settings.by, train_judge=sides.train_judge)
+    gates = _measures.guarded(measures, settings.guards)
+    last = commit_shard(here.folder, "measures", key=here.key, tables={Measure: measures, GateResult: gates})
+    return Outcome((*played, last), _facts(here, settings, sides, rows, gates))
+
+
+def _steps(settings: EvaluateSection, sides: Sides) -> int:
+    """Replies drawn and battles judged per prompt and reply, for the progress bar."""
+    best_of = settings.best_of if sides.train_judge else 0
+    challengers = len(sides.models) - 1 + (best_of > 0)
+    return len(sides.models) + best_of + challengers * len(settings.by)
+
+
+def _tools(here: Here, settings: EvaluateSection, sides: Sides, advance: Callable[[int], None]) -> _Tools:
+    journal = Journal(here.folder / "journal.jsonl")
+    quiet: Callable[[int], None] = lambda n: None  # noqa: E731
+    chars = settings.max_chars
+    return _Tools(
+        journal,
+        {n: here.cast.bench(n, journal=journal, max_chars=chars, advance=advance) for n in settings.by},
+        here.cast.bench(sides.train_judge, journal=journal, max_chars=chars, advance=quiet)
+        if sides.train_judge
+        else None,
+        advance,
+    )
+
+
+def _play(here: Here, settings: EvaluateSection, sides: Sides, tools: _Tools, prompts: Sequence[Prompt]) -> Tables:
+    """One shard: every side's replies, every battle by every judge, and what the base thinks of the replies."""
+    replies: dict[str, list[Candidate]] = {}
+    failures: list[Failure] = []
+    names = (here.seed, "evaluate", here.round)
+    for name, model in sides.models.items():
+        drawn = draw(
+            Role(name, model, names),
+            prompts,
+            per_prompt=settings.per_prompt,
+            sampling=sides.sampling,
+            journal=tools.journal,
+            advance=tools.advance,
+        )
+        replies[name] = drawn.candidates
+        failures += drawn.failures
+    found = Labels()
+    if tools.train_bench:
+        found.extend(_grade_both(tools.train_bench, prompts, replies))
+        if settings.best_of:
+            role = Role(f"best_of_{settings.best_of}", sides.models[PREDECESSOR], names)
+            replies[role.name] = _best_of(role, settings, sides, tools, prompts)
+    battles: list[Battle] = []
+    for judge, bench in tools.benches.items():
+        judged, fought = _battles(bench, settings, prompts, replies)
+        judging.refuse_too_many(judged, len(fought), at_most=settings.max_failures, judge=judge)
+        found.extend(judged)
+        battles += fought
+    return {
+        Candidate: [c for side in replies.values() for c in side],
+        Battle: battles,
+        Verdict: found.verdicts,
+        Grade: _once(found.grades),
+        Failure: failures + found.failures,
+        Trace: _traces(sides, prompts, replies),
+    }
+
+
+def _once(grades: Sequence[Grade]) -> list[Grade]:
+    return list({(g.judge, g.candidate_id): g for g in grades}.values())
+
+
+def _grade_both(bench: Bench, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]) -> Labels:
+    """The training judge's grades of both sides: what training optimised, shown beside what it is for."""
+    if bench.judge.compares:
+        return Labels()
+    by_id = {p.id: p for p in prompts}
+    return judging.grade(bench, [(by_id[c.prompt_id], c) for s in (POLICY, PREDECESSOR) for c in replies[s]])
+
+
+def _best_of(
+    role: Role, settings: EvaluateSection, sides: Sides, tools: _Tools, prompts: Sequence[Prompt]
+) -> list[Candidate]:
+    """The training judge's favourite among n replies of the predecessor, `per_prompt` times each prompt."""
+    assert tools.train_bench is not None
+    drawn = draw(
+        role,
+        prompts,
+        per_prompt=settings.best_of * settings.per_prompt,
+        sampling=sides.sampling,
+        journal=tools.journal,
+        advance=tools.advance,
+    )
+    by_id = {p.id: p for p in prompts}
+    best = []
+    for number in range(settings.per_prompt):
+        turn = [(by_id[c.prompt_id], c) for c in drawn.candidates if c.index // settings.best_of == number]
+        labels = (
+            judging.duel(tools.train_bench, list(judging.all_duels(turn)))
+            if tools.train_bench.judge.compares
+            else judging.grade(tools.train_bench, turn)
+        )
+        standing = preferring.standings(labels)
+        for _, candidates in judging.by_prompt(turn):
+            ranked = sorted(candidates, key=lambda c: (standing.get(c.id, -1.0), -c.index))
+            best.append(ranked[-1].model_copy(update={"index": number}))
+    return best
+
+
+def _battles(
+    bench: Bench, settings: EvaluateSection, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]
+) -> tuple[Labels, list[Battle]]:
+    by_id = {p.id: p for p in prompts}
+    beside = {(c.prompt_id, c.index): c for c in replies[PREDECESSOR]}
+    fought: list[tuple[str, Duel]] = [
+        (name, (by_id[c.prompt_id], c, beside[c.prompt_id, c.index]))
+        for name, side in replies.items()
+        if name != PREDECESSOR
+        for c in side
+        if (c.prompt_id, c.index) in beside
+    ]
+    labels = judging.duel(bench, [duel for _, duel in fought], tie_margin=settings.tie_margin)
+    verdicts = {(v.first, v.second): v for v in labels.verdicts}
+    return labels, [_battle(name, duel, verdicts.get((duel[1].id, duel[2].id)), bench) for name, duel in fought]
+
+
+def _battle(name: str, duel: Duel, verdict: Verdict | None, bench: Bench) -> Battle:
+    prompt, a, b = duel
+    outcomes = {"first": "a", "second": "b", "tie": "tie"}
+    features_a, features_b = style_features(a.text), style_features(b.text)
+    broken = [side for side, c in (("a", a), ("b", b)) if judging.broken(c, bench.max_chars)]
+    return Battle.model_validate(
+        {
+            "prompt_id": prompt.id,
+            "a": name,
+            "b": PREDECESSOR,
+            "candidate_a": a.id,
+            "candidate_b": b.id,
+            "judge": bench.name,
+            "outcome": outcomes[verdict.winner] if verdict else None,
+            "margin": verdict.margin if verdict else None,
+            "broken": broken,
+            "style": {key: features_a[key] - features_b[key] for key in features_a},
+        }
+    )
+
+
+def _traces(sides: Sides, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]) -> list[Trace]:
+    """Log-probabilities of both sides' replies under the frozen base; none where no model can give them."""
+    if sides.base is None:
+        return []
+    by_id = {p.id: p for p in prompts}
+    heat = sides.sampling.temperature
+    traces = []
+    for name in (POLICY, PREDECESSOR):
+        drawn = [c for c in replies[name] if c.token_ids]
+        asked = [by_id[c.prompt_id].messages for c in drawn]
+        tokens = [c.token_ids for c in drawn]
+        at_1 = sides.base.logprobs(asked, tokens, of="base", temperature=1.0)
+        hot = sides.base.logprobs(asked, tokens, of="base", temperature=heat) if name == POLICY and heat else None
+        for i, candidate in enumerate(drawn):
+            known = hot is not None and candidate.logprobs is not None
+            traces.append(
+                Trace(
+                    candidate_id=candidate.id,
+                    side=name,
+                    tokens=len(candidate.token_ids),
+                    own=sum(candidate.logprobs or ()) if known else None,
+                    base=sum(hot[i]) if hot is not None and known else None,
+                    base_at_1=sum(at_1[i]),
+                )
+            )
+    return traces
+
+
+def _facts(
+    here: Here, settings: EvaluateSection, sides: Sides, rows: "_measures.Rows", gates: Sequence[GateResult]
+) -> dict[str, JsonValue]:
+    battles = [b for b in rows.battles if b.a == POLICY and b.judge == settings.by[0]]
+    shown = drawn_by_seed(battles, settings.shown, here.seed, "shown battles", here.round)
+    undecided = Counter(b.judge for b in rows.battles if b.outcome is None)
+    return {
+        "split": settings.split,
+        "prompts": len({b.prompt_id for b in rows.battles}),
+        "battles": len(rows.battles),
+        "undecided": dict(undecided),
+        "sides": list(sides.models),
+        "guards_held": all(g.decision == "held" for g in gates),
+        "shown": [
+            {"prompt_id": b.prompt_id, "candidate_a": b.candidate_a, "candidate_b": b.candidate_b} for b in shown
+        ],
+    }

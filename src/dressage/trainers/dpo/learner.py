@@ -1,0 +1,131 @@
+"""transformers' Trainer with a loss over pairs, and what each step says about it.
+
+B pairs of a microbatch · P pairs of the data.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from dressage.maths import kl
+from dressage.maths.losses import PairLoss
+from dressage.trainers._lora.checks import finite
+from dressage.trainers.dpo.batches import Batch, Layout, PairTokens, Plan, collate
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that the loss needs besides the policy."""
+
+    pairs: list[PairTokens]
+    plan: Plan
+    layout: Layout
+    loss: Callable[..., PairLoss]
+    """With β already filled in."""
+    reference_P2: Tensor
+    weight_P: Tensor
+    gap_at_most: float | None
+    """The first batch may differ from the reference by this many nats a reply; null: not comparable."""
+
+
+class PairTrainer(Trainer):  # type: ignore[misc]
+    """A batch's loss is the mean over its pairs, however it is cut into microbatches."""
+
+    def __init__(self, *, lesson: Lesson, log: Callable[[Mapping[str, float | int | str]], None], **known: Any) -> None:
+        super().__init__(**known)
+        self.loss_is_scaled_for_ga = True
+        self.tally = Tally()
+        self.steps: list[dict[str, float]] = []
+        self.start_gap = 0.0
+        self._lesson, self._tell = lesson, log
+
+    def get_train_dataloader(self) -> Any:
+        """Microbatches as the plan says; the epoch reaches it through accelerate's `set_epoch`."""
+        pairs = self._lesson.pairs
+        loader = DataLoader(
+            range(len(pairs)),  # type: ignore[arg-type]
+            batch_sampler=self._lesson.plan,  # type: ignore[arg-type]
+            collate_fn=partial(_collated, pairs, self._lesson.layout),
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
+        """An optimizer step's microbatches, and how many pairs they are."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return samples, sum(len(sample["index_B"]) for sample in samples)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """This microbatch's part of the batch's mean, so that the parts of a batch add up to it."""
+        batch, lesson = Batch(**inputs), self._lesson
+        index_B = batch.index_B.cpu()
+        ref_B2 = lesson.reference_P2[index_B].to(self.args.device)
+        weight_B = lesson.weight_P[index_B].to(self.args.device)
+        logprob_B2 = model(batch)
+        result = lesson.loss(*logprob_B2.unbind(1), *ref_B2.unbind(1))
+        loss = (weight_B * result.loss_B).sum() / num_items_in_batch
+        step = self.state.global_step + 1
+        finite(loss, step=step, about="prompts " + ", ".join(lesson.pairs[i].prompt_id for i in index_B.tolist()))
+        if step == 1:
+            self._compare_with_reference(logprob_B2.detach(), ref_B2)
+        self.tally.add(result, logprob_B2.detach(), ref_B2)
+        return loss
+
+    def _compare_with_reference(self, logprob_B2: Tensor, ref_B2: Tensor) -> None:
+        self.start_gap = max(self.start_gap, float((logprob_B2 - ref_B2).abs().max()))
+        limit = self._lesson.gap_at_most
+        if limit is not None and self.start_gap > limit:
+            raise RuntimeError(
+                f"before the first step the policy differs from its reference by {self.start_gap:.2g} nats on a reply "
+                f"(at most {limit:g} is rounding): they do not start as the same model, so the loss would pull "
+                "towards something else than where the run starts from"
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the step's means to what transformers and its trackers log, and tells the run; no times."""
+        if "loss" in logs:
+            logs |= self.tally.means()
+            self.tally = Tally()
+            self.steps.append(dict(logs))
+            self._tell({"step": self.state.global_step, "epoch": self.state.epoch or 0.0, **logs})
+        super().log(logs, start_time)
+
+
+def _collated(pairs: list[PairTokens], layout: Layout, indices: list[int]) -> dict[str, Any]:
+    return collate(pairs, indices, layout=layout)._asdict()
+
+
+@dataclass
+class Tally:
+    """Sums over the pairs of one optimizer step."""
+
+    pairs: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def add(self, result: PairLoss, logprob_B2: Tensor, ref_B2: Tensor) -> None:
+        margin_B = result.chosen_reward_B - result.rejected_reward_B
+        seen = {
+            "rewards/chosen": result.chosen_reward_B,
+            "rewards/rejected": result.rejected_reward_B,
+            "rewards/accuracies": (margin_B > 0).float(),
+            "rewards/margins": margin_B,
+            "logps/chosen": logprob_B2[:, 0],
+            "logps/rejected": logprob_B2[:, 1],
+            # The replies are the starting policy's (or a user's), not this policy's: hence reference first.
+            "kl/reference_to_policy": kl.k1(ref_B2, logprob_B2).mean(1),
+            "loss/unweighted": result.loss_B.detach(),
+        }
+        self.pairs += len(margin_B)
+        for name, value_B in seen.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value_B.sum())
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.pairs for name, total in self.sums.items()}

@@ -1,0 +1,86 @@
+"""Log-probabilities of the pairs under the policy that training starts from; written once as reference.safetensors.
+
+P pairs of the data.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dressage.protocols import Backbone, Pair, Progress
+from dressage.records import Candidate, content_hash
+from dressage.trainers._lora.adapter import frozen
+from dressage.trainers.dpo.batches import Layout, PairTokens, Plan, collate
+from dressage.trainers.dpo.policy import Policy, on
+
+NAME = "reference.safetensors"
+
+
+def computed(
+    pairs: Sequence[PairTokens], plan: Plan, *, backbone: Backbone, layout: Layout, progress: Progress
+) -> Tensor:
+    """Sums over each reply (P, 2), one forward pass over the data.
+
+    In the microbatches of the first epoch: floating point depends on what shares a batch, so the first steps of
+    training can be held to exactly these numbers.
+    """
+    logprob_P2 = torch.zeros(len(pairs), 2)
+    with frozen(backbone.module, backbone.adapter) as module, torch.no_grad():
+        policy = Policy(module).eval()
+        with progress.task("reference", len(pairs)) as advance:
+            for indices in plan.of(0):
+                batch = on(module.device, collate(pairs, indices, layout=layout))
+                logprob_P2[indices] = policy(batch).float().cpu()
+                advance(len(indices))
+    return logprob_P2
+
+
+def sampled(pairs: Sequence[Pair], *, start: str) -> Tensor:
+    """Sums over each reply (P, 2) of what the starting policy recorded when it drew them, at temperature 1.
+
+    Raises:
+        ValueError: a reply was drawn by another model, or its log-probabilities were not recorded.
+    """
+    return torch.tensor([[_recorded(reply, start) for reply in (p.chosen, p.rejected)] for p in pairs])
+
+
+def _recorded(reply: Candidate, start: str) -> float:
+    if reply.model != start:
+        raise ValueError(
+            f"candidate {reply.id} was drawn by {reply.model}, not by the policy that training starts from ({start}), "
+            "so its log-probabilities are not the reference's; set `reference: computed`"
+        )
+    if reply.logprobs_at_1 is None or len(reply.logprobs_at_1) != len(reply.token_ids) or not reply.token_ids:
+        raise ValueError(
+            f"candidate {reply.id} has no log-probability at temperature 1 for each of its {len(reply.token_ids)} "
+            "tokens; set `reference: computed`"
+        )
+    return sum(reply.logprobs_at_1)
+
+
+def kept(path: Path, key: str) -> Tensor | None:
+    """What an earlier attempt at the same training wrote, or null."""
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        if file.metadata().get("key") != key:
+            return None
+        return torch.stack([file.get_tensor("chosen"), file.get_tensor("rejected")], dim=1)
+
+
+def keep(path: Path, key: str, logprob_P2: Tensor) -> None:
+    """Writes the artifact, whole or not at all."""
+    chosen_P, rejected_P = (column.contiguous() for column in logprob_P2.unbind(1))
+    unfinished = path.with_suffix(".tmp")
+    save_file({"chosen": chosen_P, "rejected": rejected_P}, unfinished, metadata={"key": key})
+    unfinished.replace(path)
+
+
+def key_of(pairs: Sequence[PairTokens], *content: Any) -> str:
+    """Names the reference by all that its numbers depend on."""
+    return content_hash([[p.prompt, p.chosen, p.rejected] for p in pairs] + list(content))
