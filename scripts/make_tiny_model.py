@@ -24,9 +24,9 @@ PAD, BOS, EOS = "<|pad|>", "<|im_start|>", "<|im_end|>"  # ids 0, 1, 2
 SMALLEST_VOCAB = 256 + 3  # every byte and the special tokens
 HEADS = 4
 CONTEXT = 1024
-# A random model would end a reply once in `vocab` tokens, and nearly every test would only see replies that hit
-# their limit. At one in 28 most end by themselves, and a limit of 32 shows both ways to end.
-EOS_EVERY = 28
+# A random model would end a reply once in `vocab` tokens, and nearly every test would only see replies that
+# hit their limit. Like this half of them end within some 30 tokens, and a limit of 32 shows both ways to end.
+EOS_EVERY = 24
 # How many times the constant direction of the hidden states outweighs the rest together; see `add_bias`.
 CONSTANT = 4.0
 
@@ -69,9 +69,14 @@ A good answer is clear, true and short. A bad answer is long, says nothing, or i
 
 
 def make_tiny_model(
-    folder: Path, *, seed: int = 0, hidden: int = 64, layers: int = 2, vocab: int = 512
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 64,
+    layers: int = 2,
+    vocab: int = 512,
 ) -> Path:
-    """Write the model into `folder` and return it. `vocab` is an upper limit: the corpus yields some 1000 tokens."""
+    """Write the model into `folder`, which need not exist, and return it."""
     if hidden < 2 * HEADS or hidden % (2 * HEADS):
         raise ValueError(f"hidden is {hidden}; it must be a multiple of {2 * HEADS}")
     if layers < 1:
@@ -79,6 +84,8 @@ def make_tiny_model(
     if vocab < SMALLEST_VOCAB:
         raise ValueError(f"vocab is {vocab}; it must be at least {SMALLEST_VOCAB}, every byte is a token")
     tokenizer = make_tokenizer(vocab)
+    if len(tokenizer) < vocab:
+        raise ValueError(f"vocab is {vocab}; the corpus yields only {len(tokenizer)} tokens")
     model = make_model(tokenizer, seed=seed, hidden=hidden, layers=layers)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -152,10 +159,10 @@ def log_frequencies(tokenizer: Any) -> torch.Tensor:
 def add_bias(model: Any, bias: torch.Tensor) -> None:
     """Add `bias` to the logits, as nearly as a Llama can, which has no bias.
 
-    Scaling the EOS row of the lm_head would not do: its product with a random hidden state is as often negative as
-    positive, so that some replies end at once and the others never. Hence a constant: the first dimension of the
-    hidden states is the same for every token, no layer writes to it or reads it, and the first column of the
-    lm_head is the bias. What remains of the other dimensions makes the logits depend on the text.
+    Scaling the EOS row of the lm_head would not do: its product with a random hidden state is as often
+    negative as positive, so that some replies end at once and the others never. Hence a constant: the first
+    dimension of the hidden states is the same for every token, no layer reads it or writes to it, and the
+    first column of the lm_head is the bias. The other dimensions make the logits depend on the text.
     """
     hidden = model.config.hidden_size
     embeddings = model.model.embed_tokens.weight
@@ -167,7 +174,7 @@ def add_bias(model: Any, bias: torch.Tensor) -> None:
         for norm in (layer.input_layernorm, layer.post_attention_layernorm):
             norm.weight.fill_(CONSTANT)  # the constant makes up most of the norm; undo that for the others
             norm.weight[0] = 0
-    model.model.norm.weight.fill_(CONSTANT)
+    model.model.norm.weight.fill_(CONSTANT / 2)  # by half: the text should not outshout the bias
     model.model.norm.weight[0] = 1
     model.lm_head.weight[:, 0] = bias / math.sqrt(hidden)
 

@@ -1,18 +1,24 @@
 """The verbs: run, data, judge, train, evaluate, plan, report, show, compare, doctor. Heavy imports wait for use."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dressage.settings import RunSettings
+    from dressage.standing import Job
 
 # Quiet and offline-safe before any library reads them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve whatever shares the cores
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 app = typer.Typer(
@@ -50,9 +56,7 @@ Name = Annotated[str | None, typer.Option("--name", help="The run's name, instea
 From = Annotated[
     str | None, typer.Option("--from", metavar="OLD", help="Take over every stage of this run that still fits.")
 ]
-Redo = Annotated[
-    StageName | None, typer.Option("--redo", help="Do this stage again; its old output is moved aside.")
-]
+Redo = Annotated[StageName | None, typer.Option("--redo", help="Do this stage again; its old output is moved aside.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its name below --runs.")]
 
 
@@ -73,10 +77,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def _settings(config: Path, sets: list[str] | None, name: str | None) -> "RunSettings":  # noqa: F821
+def _settings(config: Path, sets: list[str] | None, name: str | None) -> "RunSettings":
     from dressage import config as reader
 
-    return reader.load(config, [*(sets or []), *([f"name={name}"] if name else [])])
+    return reader.load(config, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
 
 
 def _folder(run: Path, root: Path) -> Path:
@@ -90,7 +94,7 @@ def _folder(run: Path, root: Path) -> Path:
     raise StoreError(f"no run at {run} or {root / run}; there is: {', '.join(there) or 'none yet'}")
 
 
-def _go(config: Path, sets: list[str] | None, name: str | None, *, job: "Job") -> Path:  # noqa: F821
+def _go(config: Path, sets: list[str] | None, name: str | None, *, job: "Job") -> Path:
     """One run, its report and its summary."""
     from dressage import pipeline
     from dressage.terminal import TerminalProgress
@@ -112,8 +116,8 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 def _summary(folder: Path) -> None:
     """The headline measures and the guards, where the run has them."""
-    from dressage.pipeline import stage_folder
     from dressage.records import GateResult, Measure
+    from dressage.standing import stage_folder
     from dressage.store import manifest_of, rows_of
     from dressage.terminal import summary_table
 
@@ -135,7 +139,7 @@ def run(
     runs: Root = Path("runs"),
 ) -> None:
     """Run every stage of CONFIG that is not done yet; running again resumes, or does nothing."""
-    from dressage.pipeline import Job
+    from dressage.standing import Job
 
     job = Job(runs, redo=redo.value if redo else None, origin=origin)
     if seeds is None:
@@ -145,9 +149,7 @@ def run(
         raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, e.g. --seeds 0,1,2")
     base = _settings(config, sets, name).name
     numbers = [int(word) for word in seeds.split(",")]
-    folders = [
-        _go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", job=job) for n in dict.fromkeys(numbers)
-    ]
+    folders = [_go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", job=job) for n in dict.fromkeys(numbers)]
     compare(folders, runs=runs, out=runs / f"{base}-seeds.html")
 
 
@@ -168,7 +170,7 @@ def _one_stage(stage: StageName) -> None:
         redo: Annotated[bool, typer.Option("--redo", help="Do it again; the old output is moved aside.")] = False,
         runs: Root = Path("runs"),
     ) -> None:
-        from dressage.pipeline import Job
+        from dressage.standing import Job
 
         job = Job(runs, only=stage.value, redo=stage.value if redo else None, origin=origin)
         _go(config, sets, name, job=job)
@@ -182,7 +184,7 @@ for _stage in StageName:
 
 @app.command()
 def plan(config: Config, sets: Sets = None, name: Name = None, runs: Root = Path("runs")) -> None:
-    """Say what would run: resolved config, stages, prompts, draws, judge calls, tokens, time and cost. Opens no model."""
+    """Say what would run: resolved config, stages, prompts, draws, judge calls, tokens, time, cost; opens no model."""
     from dressage import config as reader
     from dressage.planning import plan as planned
     from dressage.terminal import duration
@@ -219,9 +221,7 @@ def show(
     """Show candidates, grades, verdicts, preferences, failures or battles side by side."""
     from dressage import showing
 
-    showing.show(
-        _folder(run, runs), what.value, limit=limit, stage=stage.value if stage else None, matching=prompt
-    )
+    showing.show(_folder(run, runs), what.value, limit=limit, stage=stage.value if stage else None, matching=prompt)
 
 
 @app.command()
@@ -247,5 +247,7 @@ def doctor() -> None:
     from dressage.doctor import examine
 
     raise typer.Exit(examine())
+
+
 if __name__ == "__main__":
     main()

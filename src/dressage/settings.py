@@ -20,13 +20,19 @@ class DataSection(Frozen):
     """Where prompts come from and how candidates are drawn from the policy."""
 
     source: AnySource
+    """Where the prompts come from."""
+    system: str | None = Field(None, min_length=1)
+    """A system message put before every prompt that has none of its own; splits do not depend on it."""
     per_prompt: int = Field(4, ge=0, le=256)
     """Candidates drawn per training prompt; 0 only prepares prompts."""
     sampling: Sampling = Sampling()
+    """How the policy and the models in `also` draw."""
     also: tuple[str, ...] = ()
     """Other models (names in `models:`) that draw as many candidates for the same prompts."""
     at_most: dict[Split, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Caps on prompts per split, e.g. {train: 200, dev: 60, test: 150}; which ones stay is decided by id."""
+    max_failures: Share = 0.1
+    """A larger share of draws that give no reply stops the stage."""
     shard_prompts: int = Field(32, ge=1, le=100_000)
     """Prompts per shard: what a crash can cost, and what shares a batch."""
 
@@ -61,6 +67,7 @@ class TrainSection(Frozen):
     """What learns from the preferences."""
 
     trainer: AnyTrainer
+    """What learns, and how fast."""
     input: AnySource | None = None
     """Pairs (or examples) of your own instead of this run's judge stage."""
     watch: str | None = None
@@ -102,6 +109,7 @@ class EvaluateSection(Frozen):
     best_of: int = Field(4, ge=0, le=64)
     """Best of n replies of the predecessor by the training judge, as a baseline; 0 leaves it out."""
     split: Split = "test"
+    """Whose prompts are played on: choose settings on dev, and look at test in final runs only."""
     per_prompt: int = Field(1, ge=1, le=64)
     """Replies each side draws per prompt; they meet in pairs."""
     sampling: Sampling | None = None
@@ -109,6 +117,7 @@ class EvaluateSection(Frozen):
     tie_margin: Share = 0.0
     """Grades that differ by no more than this are a tie."""
     guards: Guards = Guards()
+    """What must not get worse."""
     max_failures: Share = 0.1
     """A larger share of failed judgements stops the stage."""
     max_chars: int = Field(20_000, ge=1)
@@ -123,14 +132,22 @@ class RunSettings(Frozen):
     """One YAML file: one run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    """The name of the run's folder."""
     seed: int = Field(0, ge=0)
+    """Every draw's seed is made from this one and from names."""
     policy: str
     """The model that learns, a name in `models:`."""
     models: dict[str, AnyModel]
+    """Name → model; whoever needs one names it."""
     judges: dict[str, AnyJudge] = Field(default_factory=dict)
+    """Name → judge; three of them have a role: judge.by, train.watch, evaluate.by."""
     data: DataSection | None = None
+    """Prompts and candidates; null: this run brings its own."""
     judge: JudgeSection | None = None
+    """Labels and preferences; null: nothing is labelled."""
     train: TrainSection | None = None
+    """What learns; null: nothing does."""
     evaluate: EvaluateSection | None = None
+    """Blind battles; null: none."""
     allow_shared_judges: str | None = None
     """Why train, watch and test judges may overlap; shown in the report."""

@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from dressage.comparing import compare as compare  # the verb beside show
 from dressage.reading import committed, everywhere, last_round, tables_of
 from dressage.records import (
     Battle,
@@ -58,21 +59,21 @@ def show(
     *,
     limit: int = 5,
     stage: str | None = None,
-    prompt: str | None = None,
+    matching: str | None = None,
     console: Console | None = None,
 ) -> int:
     """Prints a stage's records for at most `limit` prompts, texts side by side; returns how many prompts.
 
     `run` is a run's folder (its last round is read) or a round's. `stage` is where the records lie, if not
-    where they usually do. `prompt` keeps the prompts whose id begins so, or whose text holds it.
+    where they usually do. `matching` keeps the prompts whose id begins so, or whose text holds it.
     """
     console = console or results_console()
     of = last_round(run)
     stage = stage or STAGE_OF[what]
     prompts = {p.id: p for table in everywhere(of, Prompt) for p in table}
-    rows = _some(tables_of(of / stage, RECORDS[what]), prompts, limit=limit, matching=prompt)
+    rows = _some(tables_of(of / stage, RECORDS[what]), prompts, limit=limit, matching=matching)
     if not rows:
-        found = f" for a prompt like {prompt!r}" if prompt else ""
+        found = f" for a prompt like {matching!r}" if matching else ""
         raise StoreError(f"{of / stage} has no {what}{found}; it has {_tables(of / stage)}")
     entries = [entry for of_prompt in rows.values() for entry in ENTRIES[what](of_prompt)]
     needed = {side.candidate for entry in entries for side in entry.sides}

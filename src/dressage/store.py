@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -183,16 +184,46 @@ def shard_done(folder: Path, name: str, *, key: str) -> Shard | None:
     except (ValueError, OSError):
         whole, shard = False, None
     if shard is None or not whole or shard.key != key:
-        quarantine(folder, path)
+        quarantine(folder, [path, *sorted(folder.glob(f"*-{name}.parquet"))])
         return None
     return shard
 
 
-def quarantine(folder: Path, path: Path) -> None:
-    """Moves a damaged or foreign file out of the way without losing it."""
+def quarantine(folder: Path, paths: Sequence[Path]) -> None:
+    """Moves damaged or foreign files out of the way without losing them, the first of them first."""
     aside = folder / "quarantine"
     aside.mkdir(exist_ok=True)
-    path.replace(aside / f"{path.name}.{len(list(aside.iterdir()))}")
+    number = len(list(aside.iterdir()))
+    for path in paths:
+        if path.exists():
+            path.replace(aside / f"{number:03d}-{path.name}")
+    sync_folder(folder)
+
+
+def is_whole(folder: Path, shard: Shard) -> bool:
+    """Whether the commit of a shard and every file it names are on the disk as they were written."""
+    try:
+        kept = Shard.model_validate_json((folder / f"shard-{shard.name}.json").read_bytes())
+        return kept == shard and all(file_hash(folder / file) == digest for file, digest in shard.files.items())
+    except (ValueError, OSError):
+        return False
+
+
+def rows_in(folder: Path, shards: Iterable[Shard], record: type[R]) -> Iterator[R]:
+    """All rows of one table of committed shards, in their order, each file checked against its hash.
+
+    Raises:
+        StoreError: where a file is not what was committed.
+    """
+    for shard in shards:
+        file = f"{record.table}-{shard.name}.parquet"
+        if file in shard.files:
+            if not (folder / file).exists() or file_hash(folder / file) != shard.files[file]:
+                raise StoreError(
+                    f"{folder / file} is gone, was changed or is damaged; run `dressage {folder.name}` again: "
+                    "it sets damaged shards aside and does them again"
+                )
+            yield from read_table(folder / file, record)
 
 
 def finish_stage(folder: Path, manifest: Manifest) -> None:
@@ -207,7 +238,10 @@ def manifest_of(folder: Path) -> Manifest | None:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error.__class__.__name__}); use --redo {folder.name}") from error
+        raise StoreError(
+            f"{path} is damaged ({error.__class__.__name__}); run `dressage {folder.name}` again: "
+            "it is written anew from the shards, which are kept"
+        ) from error
 
 
 def rows_of(folder: Path, record: type[R]) -> Iterator[R]:
@@ -215,12 +249,7 @@ def rows_of(folder: Path, record: type[R]) -> Iterator[R]:
     manifest = manifest_of(folder)
     if manifest is None:
         raise StoreError(f"{folder} is not finished; run the stage first")
-    for shard in manifest.shards:
-        file = f"{record.table}-{shard.name}.parquet"
-        if file in shard.files:
-            if file_hash(folder / file) != shard.files[file]:
-                raise StoreError(f"{folder / file} was changed or damaged; use --redo {folder.name}")
-            yield from read_table(folder / file, record)
+    yield from rows_in(folder, manifest.shards, record)
 
 
 # ---------------------------------------------------------------- journal, metrics, lock
@@ -232,22 +261,50 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, Any] = {}
-        if path.exists():
-            for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last newline was torn off
-                row = json.loads(line)
-                self._known[row["key"]] = row["answer"]
-            with path.open("r+b") as file:
-                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        if not path.exists():
+            return
+        *lines, torn = path.read_bytes().split(b"\n")
+        good = [line for line in lines if self._take(line)]
+        if len(good) < len(lines):
+            aside = path.parent / "quarantine"
+            aside.mkdir(exist_ok=True)
+            shutil.copyfile(path, aside / f"{len(list(aside.iterdir())):03d}-{path.name}")
+        if torn or len(good) < len(lines):  # what follows the last newline was torn off by a crash
+            commit_file(path, lambda file: file.write(b"".join(line + b"\n" for line in good)))
+
+    def _take(self, line: bytes) -> bool:
+        """Reads one line; one that is no entry is left out, and its file set aside."""
+        try:
+            row = json.loads(line)
+            self._known[row["key"]] = row["answer"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
 
     def get(self, key: str) -> Any | None:
         return self._known.get(key)
 
     def put(self, key: str, answer: object) -> None:
-        """Appends one answer; it is with the operating system before this returns, so kill -9 cannot lose it."""
-        self._known[key] = answer
+        """Appends one answer; it is with the operating system before this returns, so kill -9 cannot lose it.
+
+        Raises:
+            StoreError: where the disk is full; the answers before it are kept.
+        """
+        line = json.dumps({"key": key, "answer": answer}, ensure_ascii=True).encode() + b"\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            file.write(json.dumps({"key": key, "answer": answer}, ensure_ascii=True).encode() + b"\n")
+        with self._path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                written = file.write(line)
+                if written != len(line):
+                    raise OSError(f"{written} of {len(line)} bytes fit")
+            except OSError as error:
+                file.truncate(end)
+                raise StoreError(
+                    f"{self._path} cannot be written: {error.strerror or error}; make room, then run the same "
+                    "command again: what was paid for before is kept"
+                ) from error
+        self._known[key] = answer
 
     def __len__(self) -> int:
         return len(self._known)
@@ -258,6 +315,13 @@ def append_line(path: Path, row: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
+
+
+def keep_lines(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Leaves only some whole lines of a JSON-lines file, all at once, so that a crash loses none of them."""
+    if path.exists():
+        kept = [row for row in lines_of(path) if keep(row)]
+        commit_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -286,4 +350,14 @@ def locked(run: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        _sweep([*run.glob(".*.part"), *run.glob("round-*/**/.*.part")])
         yield
+
+
+def _sweep(parts: Sequence[Path]) -> None:
+    """Removes what killed processes were writing; called by who holds the lock, so nobody else is."""
+    for part in parts:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dressage.records import Message
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 
 
@@ -99,6 +100,11 @@ def without_thinking(text: str) -> str:
     """`text` without `<think>` blocks; one left open hides the rest, because no answer came after it."""
     without = _THOUGHT.sub("", text)
     return without.rpartition("</think>")[2].strip() if "</think>" in without else without.strip()
+
+
+def wellformed(text: str) -> str:
+    """`text` with half surrogate pairs, which JSON can bring and no UTF-8 file can hold, replaced by U+FFFD."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _rendered(tokenizer: Any, messages: Sequence[Message], **how: bool) -> list[int]:

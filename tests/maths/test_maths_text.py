@@ -10,7 +10,14 @@ from dressage.maths.text import commonest_opener, distinct_n, style_features, wo
 
 
 def test_words_keep_their_apostrophes():
-    assert words("Don't panic — it’s 42, snake_case… 'quoted'") == ["don't", "panic", "it’s", "42", "snake_case", "quoted"]
+    assert words("Don't panic — it’s 42, snake_case… 'quoted'") == [
+        "don't",
+        "panic",
+        "it’s",
+        "42",
+        "snake_case",
+        "quoted",
+    ]
     assert words("…!? 🎉") == []
 
 

@@ -124,15 +124,13 @@ def test_no_key_is_sent_where_none_is_needed(opened: Any, monkeypatch: pytest.Mo
 def test_really_asks_at_once_and_never_more_than_it_may(opened: Any) -> None:
     with serving(lambda nth, body: says("ok", after_s=0.1)) as server:
         model = opened(server, concurrency=3)
-        started = time.monotonic()
         both = [threading.Thread(target=ask, args=(model, *"abcdef")) for _ in range(2)]
         for thread in both:
             thread.start()
         for thread in both:
             thread.join()
-        took = time.monotonic() - started
     assert server.most_in_flight == 3
-    assert 0.4 <= took < 1.1  # 12 requests, 3 at a time, 0.1 s each; one after the other it would be 1.2 s
+    assert len(server.bodies) == 12
 
 
 def test_usage_and_cost_are_counted(opened: Any) -> None:
@@ -241,12 +239,33 @@ def test_a_server_without_logprobs_is_told_from_one_with_them(opened: Any) -> No
 # ---------------------------------------------------------------- what breaks and heals
 
 
-def test_retry_after_is_obeyed(opened: Any) -> None:
-    with serving(lambda nth, body: status(429, Retry_After="0.4") if nth == 0 else says("ok")) as server:
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_is_obeyed(opened: Any, code: int) -> None:
+    with serving(lambda nth, body: status(code, Retry_After="0.4") if nth == 0 else says("ok")) as server:
         started = time.monotonic()
         answers = ask(opened(server), "a")
     assert answers[0].text == "ok"
-    assert 0.4 <= time.monotonic() - started < 2
+    assert 0.4 <= time.monotonic() - started < 4
+
+
+def test_a_rate_limit_holds_all_requests_back(opened: Any) -> None:
+    arrived: list[float] = []
+
+    def script(nth: int, body: dict[str, Any]) -> Any:
+        arrived.append(time.monotonic())
+        return status(429, Retry_After="0.5") if nth == 0 else says("ok")
+
+    with serving(script) as server:
+        model = opened(server, concurrency=2)
+        first = threading.Thread(target=ask, args=(model, "a"))
+        first.start()
+        while not arrived:
+            time.sleep(0.01)
+        time.sleep(0.2)  # by now the refusal has been read
+        ask(model, "b")
+        first.join()
+    assert len(arrived) == 3
+    assert min(arrived[1:]) - arrived[0] >= 0.5
 
 
 def test_retry_after_as_a_date_is_capped_by_the_deadline(opened: Any) -> None:
@@ -255,7 +274,7 @@ def test_retry_after_as_a_date_is_capped_by_the_deadline(opened: Any) -> None:
         started = time.monotonic()
         answers = ask(opened(server, timeout_s=0.5), "a")
     assert answers[0].text == "ok"
-    assert 0.5 <= time.monotonic() - started < 2
+    assert 0.5 <= time.monotonic() - started < 5  # and not three hours
 
 
 @pytest.mark.parametrize("trouble", [status(500), status(503), garbage("<html>502</html>"), garbage("{"), hangs_up])
@@ -283,7 +302,7 @@ def test_a_dripping_body_is_cut_at_the_deadline(opened: Any) -> None:
         answer = ask(opened(server, timeout_s=1.5, attempts=1), "a")[0]
     assert isinstance(answer, Trouble)
     assert answer.reason == "timeout"
-    assert 1.5 <= time.monotonic() - started < 2.5
+    assert 1.5 <= time.monotonic() - started < 5  # the whole reply would take minutes
 
 
 def test_a_refused_question_is_its_own_trouble_and_not_asked_again(opened: Any) -> None:

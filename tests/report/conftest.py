@@ -108,7 +108,9 @@ def label(run: Path, rng: random.Random, prompts: Sequence[Prompt]) -> None:
 
 
 def train(run: Path, rng: random.Random, steps: int = 60) -> None:
-    checkpoint = Checkpoint(adapter="adapter", base="models/base", step=steps, files={"adapter_model.safetensors": "0f"})
+    checkpoint = Checkpoint(
+        adapter="adapter", base="models/base", step=steps, files={"adapter_model.safetensors": "0f"}
+    )
     stage(run, "train", {Checkpoint: [checkpoint]}, pairs=120, steps=steps, trainable_parameters=921_600)
     for step in range(1, steps + 1):
         fall = 0.35 * (1 - 2.7 ** (-step / 25))
@@ -160,7 +162,15 @@ def measures(n: int) -> list[Measure]:
         Measure(**rate, of="best_of_4", by="nearness", value=0.5725, low=0.5011, high=0.6439),
         Measure(**rate, of="policy", by="duel", value=0.5218, low=0.4409, high=0.6027),
         Measure(**rate, of="best_of_4", by="duel", value=0.5309, low=0.46, high=0.6),
-        Measure(name="preference_rate_without_failures", of="policy", by="nearness", value=0.6177, low=0.55, high=0.68, n=n - 1),
+        Measure(
+            name="preference_rate_without_failures",
+            of="policy",
+            by="nearness",
+            value=0.6177,
+            low=0.55,
+            high=0.68,
+            n=n - 1,
+        ),
         Measure(name="reply_tokens", of="policy", value=52.31, low=49.9, high=54.7, n=n),
         Measure(name="reply_tokens", of="predecessor", value=58.02, low=54.8, high=61.2, n=n),
         Measure(name="eos_share", of="policy", value=0.953, n=n),
@@ -192,7 +202,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def made(run: Path, *stages: str, seed: int, texts: tuple[str, str], question: str = "What is <i>dressage</i>?") -> Path:
+def made(
+    run: Path, *stages: str, seed: int, texts: tuple[str, str], question: str = "What is <i>dressage</i>?"
+) -> Path:
     rng = random.Random(seed)
     prompts = [prompt(i, f"{question} Question {i}.") for i in range(60)]
     commit_text(run / "config.yaml", yaml.safe_dump({**CONFIG, "name": run.name, "seed": seed}, sort_keys=False))

@@ -253,7 +253,7 @@ REFUSED = [
     (example_of, {"prompt": "Hi", "completion": [SALT, ASK]}, {}, "exactly one assistant turn", "(assistant, user)"),
     (pair_of, {"prompt": "Hi", "chosen": "a"}, {}, "no rejected column", "columns: {rejected: …}"),
     (pair_of, {"prompt": "Hi", "chosen": "a", "rejected": "a"}, {}, "'chosen' and 'rejected' are the same", ""),
-    (pair_of, {"prompt": "Hi", "chosen": "", "rejected": "a"}, {}, "the reply in 'chosen' is empty", ""),
+    (pair_of, {"prompt": "Hi", "chosen": "", "rejected": "a"}, {}, "the reply in 'chosen' is empty", "max_bad_rows"),
     (pair_of, {"chosen": "a", "rejected": "b"}, {}, "no prompt column", ""),
     (pair_of, {"chosen": [ASK, SALT, ASK, SALT], "rejected": [ASK, FISH]}, {}, "it adds 3", ""),
     (pair_of, {"prompt": "Moo", "chosen": [ASK, SALT], "rejected": [ASK, FISH]}, {}, "disagree", ""),

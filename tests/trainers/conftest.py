@@ -1,61 +1,23 @@
-"""A tiny real model as a backbone, a workplace in a temporary folder, and pairs and examples made of words."""
+"""Fixtures for tests of trainers: a tiny real model as a backbone, a workplace, pairs and examples."""
 
 import importlib.util
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
+from training_parts import WORDS, Desk, TinyBackbone, pair_of, prompt_of, reply_of
 
-from dressage.protocols import Example, Pair, Workplace
-from dressage.records import Candidate, Message, Prompt
+from dressage.protocols import Example, Pair
 
 ROOT = Path(__file__).parents[2]
-WORDS = "rice water dog river train house book tea friend school bread flour time answer question".split()
 
 
-@dataclass
-class TinyBackbone:
-    module: Any
-    tokenizer: Any
-    adapter: Path | None = None
-    fingerprint: str = "tiny"
-
-
-class Quiet:
-    """A progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.done: dict[str, list[int]] = {}
-
-    @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        self.done[name] = [total, 0]
-
-        def advance(units: int) -> None:
-            self.done[name][1] += units
-
-        yield advance
-
-    def say(self, line: str) -> None:
-        pass
-
-
-@dataclass
-class Desk:
-    """A workplace, and what was reported to it."""
-
-    folder: Path
-    seed: int = 0
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    progress: Quiet = field(default_factory=Quiet)
-
-    @property
-    def workplace(self) -> Workplace:
-        return Workplace(self.folder, self.seed, lambda line: self.lines.append(dict(line)), self.progress)
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The tiny model is slower on two threads than on one, by far where the machine is busy."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -77,23 +39,6 @@ def backbone(tiny_folder: Path) -> TinyBackbone:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path / "work")
-
-
-def prompt_of(i: int, words: int = 4) -> Prompt:
-    drawn = random.Random(1000 + i).choices(WORDS, k=words)
-    text = f"{i} {' '.join(drawn)}?"
-    return Prompt.of((Message(role="user", content=text),), source="made", split="train")
-
-
-def reply_of(prompt: Prompt, text: str, **more: Any) -> Candidate:
-    return Candidate.of(
-        prompt_id=prompt.id, messages=(Message(role="assistant", content=text),), model="given", **more
-    )
-
-
-def pair_of(i: int, chosen: str, rejected: str, margin: float = 1.0) -> Pair:
-    prompt = prompt_of(i)
-    return Pair(prompt, reply_of(prompt, chosen), reply_of(prompt, rejected), margin)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What serves every stage: sampling, asking, hearing, judging, preferring, failing."""

@@ -1,5 +1,6 @@
 """Ask models questions: each distinct one once, paid answers journalled as they come, in batches by model."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from dressage.protocols import (
@@ -43,8 +44,8 @@ class Asker:
         for key, question in zip(keys, questions, strict=True):
             if key not in self._known and not self._recall(key, question):
                 waiting.setdefault(key, question)
-        repeats = {key: keys.count(key) for key in waiting}
-        advance(len(keys) - sum(repeats.values()))
+        repeats = Counter(key for key in keys if key in waiting)
+        advance(len(keys) - repeats.total())
         for group in _alike(waiting):
             self._ask(group, lambda key: advance(repeats[key]))
         return [self._known[key] for key in keys]

@@ -9,7 +9,7 @@ from dressage.records import Grade, Preference, Verdict
 
 def standings(labels: Labels) -> dict[str, float]:
     """Candidate id → grade, or, for a comparing judge, the mean margin over the verdicts it stood in."""
-    if labels.grades or not labels.verdicts:
+    if not labels.verdicts:
         return {g.candidate_id: g.score for g in labels.grades}
     margins: dict[str, list[float]] = {}
     for verdict in labels.verdicts:

@@ -7,6 +7,7 @@ from dressage.protocols import Completion, Model, Sampling, Trouble
 from dressage.records import Candidate, Failure, Message, Prompt, content_hash
 from dressage.seeds import seed_for
 from dressage.store import Journal
+from dressage.tokens import wellformed
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def draw(
         seeds=[tasks[i][2] for i in waiting],
         done=done,
     )
-    for i, reply in zip(waiting, fresh, strict=True):
-        replies[i] = reply
+    for i, one in zip(waiting, fresh, strict=True):
+        replies[i] = one
     drawn = Drawn([], [])
     for (prompt, index, seed), reply in zip(tasks, replies, strict=True):
         if isinstance(reply, Completion):
@@ -72,7 +73,7 @@ def draw(
 def _candidate(prompt: Prompt, reply: Completion, model: str, draw: tuple[int, int], sampling: Sampling) -> Candidate:
     return Candidate.of(
         prompt_id=prompt.id,
-        messages=(Message(role="assistant", content=reply.text),),
+        messages=(Message(role="assistant", content=wellformed(reply.text)),),
         token_ids=reply.token_ids,
         mask=(True,) * len(reply.token_ids),
         logprobs=reply.logprobs,
@@ -86,11 +87,16 @@ def _candidate(prompt: Prompt, reply: Completion, model: str, draw: tuple[int, i
     )
 
 
+def drawing(role: str) -> str:
+    """What stands in the place of a judge's name where a draw failed."""
+    return f"sampling: {role}"
+
+
 def _failure(prompt: Prompt, role: str, trouble: Trouble) -> Failure:
     return Failure(
         prompt_id=prompt.id,
         candidate_ids=(),
-        judge=f"sampling: {role}",
+        judge=drawing(role),
         side="infrastructure",
         reason=trouble.reason,
         detail=trouble.detail,

@@ -11,7 +11,6 @@ when the judge is opened; what it raises, and any other number, is an unreadable
 
 import ast
 import hashlib
-import math
 import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Python:
         if not isinstance(value, Real):
             raise Unreadable(f"{self.name} returned {type(value).__name__} {str(value)[:80]!r} as {of}, not a number")
         number = float(value)
-        if math.isnan(number) or not 0 <= number <= 1:
+        if not 0 <= number <= 1:  # NaN too: every comparison with it is false
             raise Unreadable(f"{self.name} returned {number} as {of}, outside [0, 1]")
         return number
 

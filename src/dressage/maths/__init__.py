@@ -1,0 +1,1 @@
+"""Pure functions: no I/O, nothing of ours but each other."""

@@ -24,9 +24,7 @@ LossOfPairs = Callable[..., PairLoss]
 """(chosen_B, rejected_B, ref_chosen_B, ref_rejected_B, *, beta) → PairLoss."""
 
 
-def dpo(
-    chosen_B: Tensor, rejected_B: Tensor, ref_chosen_B: Tensor, ref_rejected_B: Tensor, *, beta: float
-) -> PairLoss:
+def dpo(chosen_B: Tensor, rejected_B: Tensor, ref_chosen_B: Tensor, ref_rejected_B: Tensor, *, beta: float) -> PairLoss:
     """Eq. 7 of arXiv:2305.18290, a pair: L = −log σ(β [log π(y_w)/ref(y_w) − log π(y_l)/ref(y_l)])."""
     chosen_reward_B = beta * (chosen_B - ref_chosen_B)
     rejected_reward_B = beta * (rejected_B - ref_rejected_B)
@@ -34,9 +32,7 @@ def dpo(
     return PairLoss(loss_B, chosen_reward_B.detach(), rejected_reward_B.detach())
 
 
-def ipo(
-    chosen_B: Tensor, rejected_B: Tensor, ref_chosen_B: Tensor, ref_rejected_B: Tensor, *, beta: float
-) -> PairLoss:
+def ipo(chosen_B: Tensor, rejected_B: Tensor, ref_chosen_B: Tensor, ref_rejected_B: Tensor, *, beta: float) -> PairLoss:
     """Eq. 17 of arXiv:2310.12036, a pair: L = (h − 1/(2β))², h = log π(y_w)/ref(y_w) − log π(y_l)/ref(y_l).
 
     β is the paper's τ; h is over whole replies, as the paper writes it, not a mean over tokens.

@@ -91,7 +91,8 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
     shrink = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n, n)
+    low, high = min(centre - half, p), max(centre + half, p)  # which rounding may cross at k = 0 and k = n
+    return Estimate(p, max(0.0, low), min(1.0, high), n, n)
 
 
 def paired_difference(

@@ -1,0 +1,1 @@
+"""The shelf of models: who writes, reads labels, embeds."""

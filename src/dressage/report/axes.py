@@ -1,10 +1,8 @@
-"""Axes of a chart: scales from numbers to pixels, round ticks, and their labels."""
+"""Axes of a chart: scales from numbers to pixels, and round ticks."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
-
-from dressage.report.wording import number
 
 
 class Scale(NamedTuple):
@@ -39,11 +37,9 @@ def domain(values: Sequence[float], *, at_most: int = 5) -> tuple[float, float]:
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         room = abs(high) * 0.5 or 0.5
         low, high = low - room, high + room
-    step = step_for(low, high, at_most)
-    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-
-
-def tick_text(value: float) -> str:
-    """A tick's label, without zeros that say nothing."""
-    text = number(value)
-    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+    while True:
+        step = step_for(low, high, at_most)
+        ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        if step_for(*ends, at_most) <= step * (1 + 1e-9):  # else the wider range wants wider steps
+            return ends
+        low, high = ends

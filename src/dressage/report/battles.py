@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dressage.records import Battle, Candidate, Prompt
-from dressage.report.wording import clipped, number, plain
+from dressage.report.wording import clipped, number, plain, trimmed
 
 FIRST = 6
 """Battles that are shown where evaluate named none."""
@@ -68,7 +68,7 @@ def _shown(of: Sequence[Battle], prompts: Mapping[str, Prompt], candidates: Mapp
         _reply(battle.b, candidates, battle.candidate_b, broken="b" in battle.broken),
     ]
     replies.sort(key=lambda reply: reply.side == "policy")
-    prompt = prompts[battle.prompt_id] if battle.prompt_id in prompts else None
+    prompt = prompts.get(battle.prompt_id, None)
     messages = [(m.role, clipped(m.content, PROMPT_CHARS)) for m in prompt.messages] if prompt else []
     return Shown(
         prompt=tuple(messages) or (("prompt", f"(the text of prompt {battle.prompt_id} is not in this run)"),),
@@ -98,7 +98,7 @@ def _decision(battle: Battle) -> Decision:
         return Decision(battle.judge, f"not asked: the reply of the {plain(loser)} is broken", "open")
     if battle.outcome is None:
         return Decision(battle.judge, "gave no answer", "open")
-    margin = f", margin {number(round(abs(battle.margin), 3))}" if battle.margin is not None else ""
+    margin = f", margin {trimmed(round(abs(battle.margin), 3))}" if battle.margin is not None else ""
     if battle.outcome == "tie":
         return Decision(battle.judge, f"a tie{margin}", "open")
     winner = battle.a if battle.outcome == "a" else battle.b

@@ -37,7 +37,7 @@ def forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str) -> Ma
 
 def _forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, width: int) -> Markup:
     wide = width == WIDE
-    left, right = (220, 168) if wide else (8, 8)
+    left, right = (250, 190) if wide else (8, 8)
     row_height, top = (34 if wide else 52), 10 + 17 * len(marks)
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     low, high = domain([*ends, *(mark.at for mark in marks)], at_most=6)
@@ -58,12 +58,12 @@ def _forest_row(row: Interval, x: Scale, *, y: float, width: int) -> Markup:
     if width == WIDE:
         middle = y + 17
         words = [
-            text(0, middle + 4, shortened(row.label, 34), tone="t strong"),
+            text(0, middle + 4, shortened(row.label, 36), tone="t strong"),
             text(width, middle + 4, row.text, anchor="end", tone="t value"),
         ]
     else:
         middle = y + 36
-        room = 54 - len(row.text)
+        room = 46 - len(row.text)
         words = [
             text(8, y + 18, shortened(row.label, room), tone="t strong"),
             text(width - 8, y + 18, row.text, anchor="end", tone="t value"),

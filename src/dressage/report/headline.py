@@ -1,5 +1,6 @@
 """The head of a page: who was preferred how often by whom, the guards, the other measures."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from markupsafe import Markup
 from dressage.maths.rates import Game, Rate, rate_of
 from dressage.records import Battle, GateResult, Measure
 from dressage.report.forest import Interval, Mark, forest
-from dressage.report.wording import counted, measure, number, percent, plain, side
+from dressage.report.wording import counted, measure, number, percent, plain
 
 RATE = "preference_rate"
 WITHOUT = "preference_rate_without_failures"
@@ -26,6 +27,7 @@ class Verdict:
     rate: str
     interval: str
     sentence: str
+    """Ends before “by ‹judge›”."""
     reading: str
     """What the interval allows to say."""
     tone: str
@@ -62,7 +64,7 @@ def ends(low: float | None, high: float | None) -> str:
 
 def _row(m: Measure) -> Interval:
     tone = "policy" if m.of == "policy" else "baseline"
-    label = m.by if m.of == "policy" else f"{side(m.of)}, by {m.by}"
+    label = m.by if m.of == "policy" else f"{plain(m.of)}, {m.by}"
     return Interval(label, m.value, m.low, m.high, f"{percent(m.value)} {ends(m.low, m.high)}", tone)
 
 
@@ -74,7 +76,7 @@ def _verdict(m: Measure, without: Measure | None, battles: Sequence[Battle]) -> 
     if without is not None:
         parts.append(f"with broken replies left out {percent(without.value)} {ends(without.low, without.high)}")
     sentence = f"preferred over its predecessor in {percent(m.value)} {interval} of {counted(m.n, 'prompt', 'prompts')}"
-    return Verdict(m.by, percent(m.value), interval, f"{sentence} by {m.by}", reading, tone, "; ".join(parts))
+    return Verdict(m.by, percent(m.value), interval, sentence, reading, tone, "; ".join(parts))
 
 
 def _reading(m: Measure) -> tuple[str, str]:
@@ -114,20 +116,44 @@ class Guard:
     unit: str
     policy: str
     predecessor: str
+    change: str
+    """In percent of the predecessor's, for shares in percentage points: what the limit is about."""
     limit: str
     decision: str
 
 
-def guards(gates: Sequence[GateResult]) -> list[Guard]:
-    """The guards as they are shown, the broken first."""
+def guards(gates: Sequence[GateResult], measures: Sequence[Measure]) -> list[Guard]:
+    """The guards as they are shown, the broken first; a number that was not measured is none."""
     order = {"broken": 0, "inconclusive": 1, "held": 2}
-    return [_guard(gate) for gate in sorted(gates, key=lambda gate: order[gate.decision])]
+    measured = {m.name for m in measures if m.of == "policy"}
+    return [_guard(gate, gate.metric in measured) for gate in sorted(gates, key=lambda gate: order[gate.decision])]
 
 
-def _guard(gate: GateResult) -> Guard:
+def guards_in_short(gates: Sequence[GateResult]) -> str:
+    """How many guards were held and broken, in words."""
+    counts = Counter(gate.decision for gate in gates)
+    return ", ".join(f"{counts[word]} {word}" for word in ("broken", "inconclusive", "held") if word in counts)
+
+
+def _guard(gate: GateResult, measured: bool) -> Guard:
     kind = measure(gate.metric)
-    baseline = kind.show(gate.baseline) if gate.baseline is not None else "–"
-    return Guard(kind.name, kind.unit, kind.show(gate.value), baseline, gate.limit, gate.decision)
+    known = measured or gate.decision != "inconclusive"
+    return Guard(
+        metric=kind.name,
+        unit=kind.unit,
+        policy=kind.show(gate.value) if known else "–",
+        predecessor=kind.show(gate.baseline) if gate.baseline is not None else "–",
+        change=_change(gate.value, gate.baseline, points=kind.share) if known else "–",
+        limit=gate.limit,
+        decision=gate.decision,
+    )
+
+
+def _change(value: float, baseline: float | None, *, points: bool) -> str:
+    if baseline is None or (baseline == 0 and not points):
+        return "–"
+    change = 100 * (value - baseline if points else value / baseline - 1)
+    return f"{change:+.1f} {'points' if points else '%'}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -141,10 +167,13 @@ class Measured:
     n: str
 
 
+_ORDER = {"policy": 0, "predecessor": 1}
+
+
 def other_measures(measures: Sequence[Measure]) -> tuple[tuple[str, ...], list[Measured]]:
     """The sides, and a row for each measure that is not part of the headline."""
     shown = [m for m in measures if m.name not in (RATE, WITHOUT)]
-    sides = list(dict.fromkeys([*(s for s in ("policy", "predecessor") if any(m.of == s for m in shown)), *(m.of for m in shown)]))
+    sides = sorted(dict.fromkeys(m.of for m in shown), key=lambda of: _ORDER.get(of, len(_ORDER)))
     rows = []
     for name, by in dict.fromkeys((m.name, m.by) for m in shown):
         of = {m.of: m for m in shown if (m.name, m.by) == (name, by)}

@@ -23,17 +23,19 @@ class Judge:
 
 def judges(run: Run) -> list[Judge]:
     """Every judge of the config with its roles, settings, and what a reader must know of it."""
-    config, usage = run.config, _usage(run)
-    roles = _roles(config)
+    config, usage, roles = run.config, _usage(run), _roles(run.config)
     found = []
     for name, settings in config.section("judges").items():
-        words = tuple((plain(k), _words(v)) for k, v in settings.items() if k != "kind" and v not in (None, [], {}, ""))
+        told = {key: value for key, value in settings.items() if key != "kind" and value not in (None, [], {}, "")}
+        words = tuple((plain(key), _words(value)) for key, value in told.items())
         notes = [*_own_base(config, name), *([usage[name]] if name in usage else [])]
-        found.append(Judge(name, str(settings["kind"]), tuple(roles[name] if name in roles else ()), words, tuple(notes)))
+        found.append(Judge(name, str(settings["kind"]), tuple(roles.get(name, ())), words, tuple(notes)))
     return found
 
 
 def _words(value: object) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
@@ -59,7 +61,7 @@ def _roles(config: Config) -> dict[str, list[str]]:
 
 
 def _names(section: Mapping[str, Any], key: str) -> list[str]:
-    value = section[key] if key in section else None
+    value = section.get(key, None)
     return [str(v) for v in value] if isinstance(value, list) else [str(value)] if value else []
 
 
@@ -86,7 +88,7 @@ def _weights(config: Config, model: str) -> tuple[str, str] | None:
     models = config.section("models")
     if model not in models or "path" not in models[model]:
         return None
-    revision = models[model]["revision"] if "revision" in models[model] else None
+    revision = models[model].get("revision", None)
     return str(models[model]["path"]), str(revision)
 
 
@@ -96,7 +98,8 @@ def _usage(run: Run) -> dict[str, str]:
     asked: Counter[str] = Counter()
     for round_ in run.rounds:
         for stage in ("judge", "evaluate"):
-            for row in (*round_.rows(stage, Grade), *round_.rows(stage, Verdict)):
+            rows: list[Grade | Verdict] = [*round_.rows(stage, Grade), *round_.rows(stage, Verdict)]
+            for row in rows:
                 asked[row.judge] += 1
                 total[row.judge] = (total[row.judge] if row.judge in total else Usage()) + row.usage
     return {name: _spent(asked[name], used) for name, used in total.items()}
@@ -115,12 +118,13 @@ def remarks(run: Run) -> list[str]:
     """Sentences a reader of the headline must not miss."""
     evaluate, found = run.config.section("evaluate"), []
     if run.config.raw and run.config.settings is None:
-        found.append("This version of dressage can no longer read the run's config, so overlaps of judges are not told.")
-    if "allow_shared_judges" in run.config.raw and run.config.raw["allow_shared_judges"]:
-        found.append(f"Judges that train and judges that test overlap, allowed because: “{run.config.raw['allow_shared_judges']}”")
+        found.append("This version of dressage cannot read the run's config, so overlaps of judges are not told.")
+    if reason := run.config.raw.get("allow_shared_judges"):
+        found.append(f"Judges that train and judges that test overlap, allowed because: “{reason}”")
     looks = sum("evaluate" in round_.manifests for round_ in run.rounds)
     if looks and "split" in evaluate:
-        found.append(f"This run looked at the {evaluate['split']} split {counted(looks, 'time', 'times')}.")
+        times = counted(looks, "time", "times")
+        found.append(f"The {evaluate['split']} split was looked at {times} in the rounds of this run.")
     return found
 
 
@@ -175,7 +179,7 @@ def stages(round_: Round) -> list[StageRow]:
             StageRow(
                 name,
                 "done",
-                ", ".join(f"{number(n)} {plain(table)}" for table, n in rows.items()) or "none",
+                " · ".join(f"{plain(table)} {number(n)}" for table, n in rows.items()) or "none",
                 number(len(manifest.shards)),
                 duration(sum(manifest.times.values())),
                 manifest.fingerprint,

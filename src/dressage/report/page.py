@@ -10,7 +10,7 @@ from markupsafe import Markup
 from dressage.records import Battle, Candidate, GateResult, Grade, Measure, Preference, Prompt
 from dressage.report import battles as sample
 from dressage.report import figures, making
-from dressage.report.headline import guards, headline, other_measures
+from dressage.report.headline import guards, guards_in_short, headline, other_measures
 from dressage.report.reading import Config, Round, Run, read_run
 from dressage.report.wording import visible
 from dressage.store import commit_text
@@ -71,7 +71,7 @@ def _summary(config: Config) -> list[tuple[str, str]]:
     """The few words under the title."""
     policy = str(config.raw["policy"]) if "policy" in config.raw else ""
     models = config.section("models")
-    model = models[policy] if policy in models else {}
+    model = models.get(policy, {})
     where = next((str(model[key]) for key in ("path", "model") if key in model), policy)
     trainer = config.section("train")["trainer"]["kind"] if "trainer" in config.section("train") else ""
     seed = str(config.raw["seed"]) if "seed" in config.raw else ""
@@ -81,17 +81,20 @@ def _summary(config: Config) -> list[tuple[str, str]]:
 def _round(run: Run, round_: Round) -> dict[str, Any]:
     measures, fought = round_.rows("evaluate", Measure), round_.rows("evaluate", Battle)
     candidates = {c.id: c for c in round_.rows("evaluate", Candidate)}
+    gates = round_.rows("evaluate", GateResult)
     sides, rows = other_measures(measures)
     by = run.config.section("judge")
     return {
         "name": round_.name,
         "headline": headline(measures, fought),
-        "guards": guards(round_.rows("evaluate", GateResult)),
+        "guards": guards(gates, measures),
+        "guards_in_short": guards_in_short(gates),
         "sides": sides,
         "measures": rows,
         "labelling": _labelling(round_, str(by["by"]) if "by" in by else ""),
         "replies": figures.replies(round_, fought, candidates),
         "battles": _battles(round_, fought, candidates),
+        "drawn": "shown" in round_.facts("evaluate"),
         "failures": making.failures(round_),
         "stages": making.stages(round_),
         "facts": making.facts(round_),

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from dressage.report.axes import Scale, domain, tick_text, ticks
+from dressage.report.axes import Scale, domain, ticks
 from dressage.report.svg import NARROW, line, svg, text
-from dressage.report.wording import counted, visible
+from dressage.report.wording import counted, trimmed, visible
 
 
 class Curve(NamedTuple):
@@ -24,7 +24,7 @@ class Group(NamedTuple):
     values: Sequence[float]
 
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 46, 12, 10, 34, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 46, 12, 10, 40, 196
 
 
 def _frame(x: Scale, y: Scale, *, x_label: str, y_texts: Sequence[tuple[float, str]]) -> list[Markup]:
@@ -35,7 +35,7 @@ def _frame(x: Scale, y: Scale, *, x_label: str, y_texts: Sequence[tuple[float, s
     body.append(line(x.start, base, x.end, base, "axis"))
     for tick in ticks(x.low, x.high, 5):
         body.append(line(x(tick), base, x(tick), base + 4, "axis"))
-        body.append(text(x(tick), base + 16, tick_text(tick), anchor="middle"))
+        body.append(text(x(tick), base + 20, trimmed(tick), anchor="middle"))
     body.append(text((x.start + x.end) / 2, _HEIGHT - 3, x_label, anchor="middle", tone="t faint"))
     return body
 
@@ -47,12 +47,13 @@ def lines(series: Sequence[Curve], *, title: str, x_label: str) -> Markup:
     x_low, x_high = min(xs), max(xs)
     x = Scale(x_low, x_high if x_high > x_low else x_low + 1, _LEFT, NARROW - _RIGHT)
     y = Scale(*domain(ys, at_most=4), _HEIGHT - _BOTTOM, _TOP)
-    body = _frame(x, y, x_label=x_label, y_texts=[(tick, tick_text(tick)) for tick in ticks(y.low, y.high, 4)])
+    body = _frame(x, y, x_label=x_label, y_texts=[(tick, trimmed(tick)) for tick in ticks(y.low, y.high, 4)])
     for curve in drawn:
         path = "M" + "L".join(f"{x(px):.1f} {y(py):.1f}" for px, py in curve.points)
         body.append(Markup('<path d="{}" class="curve {}"/>').format(path, curve.tone))
         last = curve.points[-1]
-        body.append(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="dot {}"/>').format(x(last[0]), y(last[1]), curve.tone))
+        dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="dot {}"/>')
+        body.append(dot.format(x(last[0]), y(last[1]), curve.tone))
     return svg(NARROW, _HEIGHT, title=title, body=body)
 
 
@@ -79,15 +80,15 @@ def histogram(groups: Sequence[Group], *, title: str, x_label: str, ends: tuple[
     for group in drawn:
         mean = sum(group.values) / len(group.values)
         body.append(
-            Markup('<path d="M{:.1f} {:.1f}l5 8l-10 0z" class="mean {}"><title>{}</title></path>').format(
-                x(min(max(mean, low), high)), _HEIGHT - _BOTTOM - 1, group.tone, visible(f"mean of {group.label}")
+            Markup('<path d="M{:.1f} {:.1f}l4.5 7l-9 0z" class="mean {}"><title>{}</title></path>').format(
+                x(min(max(mean, low), high)), _HEIGHT - _BOTTOM + 1, group.tone, visible(f"mean of {group.label}")
             )
         )
     return svg(NARROW, _HEIGHT, title=title, body=body)
 
 
 def percent_tick(share: float) -> str:
-    return f"{tick_text(round(100 * share, 6))} %"
+    return f"{trimmed(round(100 * share, 6))} %"
 
 
 def binned(values: Sequence[float], low: float, high: float, *, bins: int) -> list[float]:
@@ -110,4 +111,4 @@ def _outline(shares: Sequence[float], x: Scale, y: Scale, *, tone: str) -> Marku
 def spread(values: Sequence[float]) -> str:
     """The legend's words on a sample: its mean and its size."""
     mean = sum(values) / len(values)
-    return f"mean {tick_text(round(mean, 3))}, {counted(len(values), 'value', 'values')}"
+    return f"mean {trimmed(round(mean, 3))}, {counted(len(values), 'value', 'values')}"

@@ -28,7 +28,7 @@ class Config:
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the YAML, empty where the run has none."""
-        found = self.raw[name] if name in self.raw else None
+        found = self.raw.get(name, None)
         return found if isinstance(found, dict) else {}
 
 
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        named = self.config.raw["name"] if "name" in self.config.raw else self.folder.name
+        named = self.config.raw.get("name", self.folder.name)
         return str(named)
 
 

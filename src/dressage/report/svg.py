@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from dressage.report.wording import visible
 
-WIDE, NARROW = 760, 350
+WIDE, NARROW = 960, 350
 """Widths in CSS pixels; a wide chart has a narrow twin for phones, so that letters keep their size."""
 
 

@@ -50,6 +50,12 @@ def number(value: float) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
+def trimmed(value: float) -> str:
+    """A number without zeros that say nothing: for ticks and for numbers in a sentence."""
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal."""
     return f"{100 * share:.1f} %".replace("-", "−")
@@ -99,9 +105,3 @@ MEASURES = {
 def measure(name: str) -> Kind:
     """How a measure or a guard is shown; one that is not known here keeps its own name."""
     return MEASURES[name] if name in MEASURES else Kind(plain(name).capitalize(), "", False)
-
-
-def side(name: str) -> str:
-    """A side of a battle in words: `best_of_4` is the predecessor's best reply of four."""
-    best_of = re.fullmatch(r"best_of_(\d+)", name)
-    return f"best of {best_of[1]} of the predecessor" if best_of else plain(name)

@@ -1,0 +1,1 @@
+"""The shelf of sources: where rows come from."""

@@ -82,7 +82,7 @@ def pair_of(row: Row, columns: Columns, split_of: SplitOf) -> tuple[Prompt, Cand
     won, lost = _reply(row, better, turns=chosen[shared:]), _reply(row, worse, turns=rejected[shared:])
     for name, reply in ((better, won), (worse, lost)):
         if blank(reply.content):
-            raise RowError(row.place, f"the reply in {name!r} is empty or only blanks; delete the row or fill it")
+            raise RowError(row.place, f"the reply in {name!r} is empty or only blanks; {FILL}")
     margin, scores = fields.margin(row, columns)
     used = {better, worse, *asked, *scores}
     prompt = _prompt(row, messages, columns=columns, split_of=split_of, used=used)

@@ -1,0 +1,1 @@
+"""The four stages: records in, records out; the reading and writing of a run is here."""

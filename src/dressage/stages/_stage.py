@@ -1,16 +1,15 @@
 """What every stage is given: its folder, its key, the cast of models and judges, and the loop over shards."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import JsonValue
 
 from dressage.engines.asking import Asker
-from dressage.engines.judging import Bench
+from dressage.engines.hearing import Bench
 from dressage.plugins import open_kind
 from dressage.protocols import Judge, JudgeSettings, JudgeTools, Model, ModelSettings, Progress
 from dressage.records import Record, content_hash
@@ -89,10 +88,13 @@ class Here:
     cast: Cast
     progress: Progress
     log: Callable[[Mapping[str, float | int | str]], None]
+    """Appends a line to the run's metrics."""
+    forget: Callable[[], None]
+    """Drops what an unfinished attempt at this stage has logged."""
 
-    @contextmanager
-    def journal(self) -> Iterator[Journal]:
-        yield Journal(self.folder / "journal.jsonl")
+    def journal(self) -> Journal:
+        """The paid answers of this stage that are in no shard yet."""
+        return Journal(self.folder / "journal.jsonl")
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,34 @@ def sharded(
     """
     shards = []
     for number, group in enumerate(groups):
-        name, key = f"{number:05d}", content_hash([here.key, [ids(item) for item in group]])
+        name, key = _named(here, number, group, ids)
         shard = shard_done(here.folder, name, key=key)
         shards.append(shard or commit_shard(here.folder, name, key=key, tables=work(group)))
     return tuple(shards)
 
 
-def undone(here: Here, groups: Sequence[Sequence[T]], *, ids: Callable[[T], str]) -> list[Sequence[T]]:
-    """The groups that `sharded` has still to work on: what a progress bar should count."""
-    keys = [content_hash([here.key, [ids(item) for item in group]]) for group in groups]
-    return [
-        g for n, (g, k) in enumerate(zip(groups, keys, strict=True)) if not shard_done(here.folder, f"{n:05d}", key=k)
-    ]
+@dataclass(frozen=True)
+class Split(Generic[T]):
+    """What `sharded` finds done and what it has still to work on."""
+
+    done: list[Shard]
+    waiting: list[Sequence[T]]
+
+
+def split(here: Here, groups: Sequence[Sequence[T]], *, ids: Callable[[T], str]) -> Split[T]:
+    found: Split[T] = Split([], [])
+    for number, group in enumerate(groups):
+        name, key = _named(here, number, group, ids)
+        if shard := shard_done(here.folder, name, key=key):
+            found.done.append(shard)
+        else:
+            found.waiting.append(group)
+    return found
+
+
+def _named(here: Here, number: int, group: Sequence[T], ids: Callable[[T], str]) -> tuple[str, str]:
+    """A shard's name, and its key: what it is made from."""
+    return f"{number:05d}", content_hash([here.key, [ids(item) for item in group]])
 
 
 def in_groups(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import JsonValue
 
-from dressage.engines.sampling import Drawn, Role, draw
+from dressage.engines.failing import Tally
+from dressage.engines.sampling import Drawn, Role, draw, drawing
 from dressage.plugins import open_kind
 from dressage.protocols import Model
-from dressage.records import Candidate, Failure, Prompt
+from dressage.records import Candidate, Failure, Message, Prompt
 from dressage.settings import DataSection
 from dressage.sources._columns import prompt_of
 from dressage.sources._rows import deduplicated, read
-from dressage.stages._stage import Here, Outcome, StageError, Tables, in_groups, sharded, undone
-from dressage.store import Journal, read_table
+from dressage.stages._stage import Here, Outcome, StageError, Tables, in_groups, sharded, split
+from dressage.store import Shard, rows_in
 from dressage.tokens import without_thinking
 
-VERSION = 1
 NEAR_EMPTY_WORDS = 3
 """A reply of fewer words is counted as near-empty."""
 
@@ -28,13 +28,17 @@ def run(here: Here, settings: DataSection, *, policy: str) -> Outcome:
     rest = [p for p in prompts if p.split != "train"] if settings.per_prompt else list(prompts)
     groups = in_groups(training, settings.shard_prompts)
     writers = (policy, *settings.also)
-    waiting = undone(here, groups, ids=_id)
-    total = sum(len(g) for g in waiting) * settings.per_prompt * len(writers)
+    found = split(here, groups, ids=_id)
+    draws = len(training) * settings.per_prompt
+    failed = list(rows_in(here.folder, found.done, Failure))
+    tallies = [Tally(drawing(name), total=draws, at_most=settings.max_failures) for name in writers]
+    for tally in tallies:
+        tally.add(failed)
+    total = sum(len(g) for g in found.waiting) * settings.per_prompt * len(writers)
     with here.progress.task("sampling candidates", total) as advance:
-        journal = Journal(here.folder / "journal.jsonl")
-        work = _sampler(here, settings, writers, journal, advance)
+        work = _sampler(here, settings, writers, tallies, advance)
         shards = sharded(here, [*groups, *([rest] if rest else [])], ids=_id, work=work)
-    return Outcome(shards, {**counts, **_facts(here, shards_of=[s.name for s in shards])})
+    return Outcome(shards, {**counts, **_facts(here, shards)})
 
 
 def _id(prompt: Prompt) -> str:
@@ -45,9 +49,11 @@ def _sampler(
     here: Here,
     settings: DataSection,
     writers: Sequence[str],
-    journal: Journal,
+    tallies: Sequence[Tally],
     advance: Callable[[int], None],
 ) -> Callable[[Sequence[Prompt]], Tables]:
+    journal = here.journal()
+
     def work(prompts: Sequence[Prompt]) -> Tables:
         drawn = Drawn([], [])
         for name in writers if prompts[0].split == "train" and settings.per_prompt else ():
@@ -62,6 +68,8 @@ def _sampler(
             )
             drawn.candidates.extend(one.candidates)
             drawn.failures.extend(one.failures)
+        for tally in tallies:
+            tally.add(drawn.failures)
         return {Prompt: prompts, Candidate: drawn.candidates, Failure: drawn.failures}
 
     return work
@@ -70,7 +78,7 @@ def _sampler(
 def _prompts(here: Here, settings: DataSection, policy: str) -> tuple[list[Prompt], dict[str, JsonValue]]:
     """The prompts of this run in an order of their own (by id), and what was left out."""
     got = read(settings.source, open_kind(settings.source), convert=prompt_of)
-    unique, doubled = deduplicated(got.made)
+    unique, doubled = deduplicated(_introduced(p, settings.system) for p in got.made)
     model: Model = here.cast.model(policy)
     fitting = [p for p in unique if _fits(p, model, settings.sampling.max_new_tokens)]
     kept = sorted(_capped(fitting, settings), key=_id)
@@ -90,6 +98,14 @@ def _prompts(here: Here, settings: DataSection, policy: str) -> tuple[list[Promp
     }
 
 
+def _introduced(prompt: Prompt, system: str | None) -> Prompt:
+    """The prompt with the run's system message, unless it has its own."""
+    if system is None or prompt.messages[0].role == "system":
+        return prompt
+    fields = {name: getattr(prompt, name) for name in ("source", "split", "tags", "reference", "extra")}
+    return Prompt.of((Message(role="system", content=system), *prompt.messages), **fields)
+
+
 def _fits(prompt: Prompt, model: Model, reply: int) -> bool:
     """Whether a prompt and a reply of full length fit the context; never cut in silence."""
     context, tokens = model.context(), model.prompt_tokens(prompt.messages)
@@ -106,12 +122,10 @@ def _capped(prompts: Iterable[Prompt], settings: DataSection) -> list[Prompt]:
     return kept
 
 
-def _facts(here: Here, *, shards_of: Sequence[str]) -> dict[str, JsonValue]:
+def _facts(here: Here, shards: Sequence[Shard]) -> dict[str, JsonValue]:
     """Counts over all candidates, read back from the shards so that a resumed run says the same."""
-    candidates: list[Candidate] = []
-    for name in shards_of:
-        path = here.folder / f"{Candidate.table}-{name}.parquet"
-        candidates += read_table(path, Candidate) if path.exists() else []
+    candidates = list(rows_in(here.folder, shards, Candidate))
+    failures = Counter(f.reason for f in rows_in(here.folder, shards, Failure))
     texts = [without_thinking(c.text) for c in candidates]
     seen = Counter((c.prompt_id, t.strip()) for c, t in zip(candidates, texts, strict=True))
     return {
@@ -119,5 +133,6 @@ def _facts(here: Here, *, shards_of: Sequence[str]) -> dict[str, JsonValue]:
         "near_empty": sum(len(t.split()) < NEAR_EMPTY_WORDS for t in texts),
         "reached_token_limit": sum(c.finish == "length" for c in candidates),
         "duplicate_candidates": sum(n - 1 for n in seen.values()),
+        **{f"failed draws: {reason}": n for reason, n in failures.items()},
         "tokens_drawn": sum(len(c.token_ids) for c in candidates),
     }

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import JsonValue
 
 from dressage.engines import judging, preferring
-from dressage.engines.judging import Bench, Duel, Labels
-from dressage.engines.sampling import Role, draw
+from dressage.engines.failing import Tally, broken
+from dressage.engines.hearing import Bench
+from dressage.engines.judging import Duel, Labels
+from dressage.engines.sampling import Role, draw, drawing
 from dressage.maths.text import style_features
 from dressage.protocols import Model, Sampling
 from dressage.records import Battle, Candidate, Failure, GateResult, Grade, Measure, Prompt, Trace, Verdict
@@ -22,11 +25,10 @@ from dressage.stages._stage import (
     drawn_by_seed,
     in_groups,
     sharded,
-    undone,
+    split,
 )
-from dressage.store import Journal, commit_shard, read_table, rows_of
+from dressage.store import Journal, commit_shard, rows_in, rows_of
 
-VERSION = 1
 POLICY, PREDECESSOR = "policy", "predecessor"
 
 
@@ -38,8 +40,8 @@ class Sides:
     """`policy`, `predecessor` and any baselines, by name."""
     sampling: Sampling
     """The same for every side."""
-    base: Model | None
-    """The frozen base without adapters, if it gives log-probabilities."""
+    base: Any
+    """A local model: the frozen base without adapters, if there is one for all sides; or null."""
     train_judge: str | None
     """Chooses the best of n, and grades both sides for the report."""
 
@@ -49,6 +51,7 @@ class _Tools:
     journal: Journal
     benches: Mapping[str, Bench]
     train_bench: Bench | None
+    tallies: Sequence[Tally]
     advance: Callable[[int], None]
 
 
@@ -58,23 +61,22 @@ def run(here: Here, settings: EvaluateSection, *, sides: Sides) -> Outcome:
     if not prompts:
         raise StageError(f"evaluate.split is {settings.split!r} and data.source gave no such prompt; see its `split`")
     groups = in_groups(prompts, settings.shard_prompts)
-    waiting = undone(here, groups, ids=lambda p: p.id)
-    steps = sum(len(g) for g in waiting) * settings.per_prompt * _steps(settings, sides)
+    found = split(here, groups, ids=lambda p: p.id)
+    tallies = _tallies(here, settings, sides, turns=len(prompts) * settings.per_prompt)
+    failed = list(rows_in(here.folder, found.done, Failure))
+    for tally in tallies:
+        tally.add(failed)
+    steps = sum(len(g) for g in found.waiting) * settings.per_prompt * _steps(settings, sides)
     with here.progress.task("evaluating", steps) as advance:
-        tools = _tools(here, settings, sides, advance)
+        tools = _tools(here, settings, sides, tallies, advance)
         played = sharded(
             here, groups, ids=lambda p: p.id, work=lambda group: _play(here, settings, sides, tools, group)
         )
     rows = _measures.Rows(
-        *(
-            tuple(
-                row
-                for s in played
-                if f"{r.table}-{s.name}.parquet" in s.files
-                for row in read_table(here.folder / f"{r.table}-{s.name}.parquet", r)
-            )
-            for r in (Candidate, Battle, Trace, Grade)
-        )
+        candidates=tuple(rows_in(here.folder, played, Candidate)),
+        battles=tuple(rows_in(here.folder, played, Battle)),
+        traces=tuple(rows_in(here.folder, played, Trace)),
+        grades=tuple(rows_in(here.folder, played, Grade)),
     )
     measures = _measures.measured(rows, judges=settings.by, train_judge=sides.train_judge)
     gates = _measures.guarded(measures, settings.guards)
@@ -89,17 +91,39 @@ def _steps(settings: EvaluateSection, sides: Sides) -> int:
     return len(sides.models) + best_of + challengers * len(settings.by)
 
 
-def _tools(here: Here, settings: EvaluateSection, sides: Sides, advance: Callable[[int], None]) -> _Tools:
-    journal = Journal(here.folder / "journal.jsonl")
-    quiet: Callable[[int], None] = lambda n: None  # noqa: E731
-    chars = settings.max_chars
+def _tallies(here: Here, settings: EvaluateSection, sides: Sides, *, turns: int) -> list[Tally]:
+    """How often each side draws and each judge is asked in all `turns` (prompts × replies each)."""
+    best_of = settings.best_of if sides.train_judge else 0
+    challengers = len(sides.models) - 1 + (best_of > 0)
+    totals = {drawing(name): turns for name in sides.models}
+    for judge in settings.by:  # one that grades is asked about each side's reply, the predecessor's included
+        totals[judge] = turns * (challengers if here.cast.compares(judge) else challengers + 1)
+    if sides.train_judge:
+        pairs, singles = best_of * (best_of - 1) // 2, best_of + 2
+        asked = turns * (pairs if here.cast.compares(sides.train_judge) else singles)
+        totals[sides.train_judge] = totals.get(sides.train_judge, 0) + asked
+        totals[drawing(_best_name(settings))] = turns * best_of
+    return [Tally(name, total=total, at_most=settings.max_failures) for name, total in totals.items()]
+
+
+def _best_name(settings: EvaluateSection) -> str:
+    return f"best_of_{settings.best_of}"
+
+
+def _tools(
+    here: Here, settings: EvaluateSection, sides: Sides, tallies: Sequence[Tally], advance: Callable[[int], None]
+) -> _Tools:
+    journal = here.journal()
+
+    def bench(judge: str, told: Callable[[int], None]) -> Bench:
+        return here.cast.bench(judge, journal=journal, max_chars=settings.max_chars, advance=told)
+
     return _Tools(
-        journal,
-        {n: here.cast.bench(n, journal=journal, max_chars=chars, advance=advance) for n in settings.by},
-        here.cast.bench(sides.train_judge, journal=journal, max_chars=chars, advance=quiet)
-        if sides.train_judge
-        else None,
-        advance,
+        journal=journal,
+        benches={name: bench(name, advance) for name in settings.by},
+        train_bench=bench(sides.train_judge, lambda n: None) if sides.train_judge else None,
+        tallies=tallies,
+        advance=advance,
     )
 
 
@@ -123,14 +147,16 @@ def _play(here: Here, settings: EvaluateSection, sides: Sides, tools: _Tools, pr
     if tools.train_bench:
         found.extend(_grade_both(tools.train_bench, prompts, replies))
         if settings.best_of:
-            role = Role(f"best_of_{settings.best_of}", sides.models[PREDECESSOR], names)
-            replies[role.name] = _best_of(role, settings, sides, tools, prompts)
+            role = Role(_best_name(settings), sides.models[PREDECESSOR], names)
+            replies[role.name], unhelped = _best_of(role, settings, sides, tools, prompts)
+            failures += unhelped
     battles: list[Battle] = []
-    for judge, bench in tools.benches.items():
+    for bench in tools.benches.values():
         judged, fought = _battles(bench, settings, prompts, replies)
-        judging.refuse_too_many(judged, len(fought), at_most=settings.max_failures, judge=judge)
         found.extend(judged)
         battles += fought
+    for tally in tools.tallies:
+        tally.add([*failures, *found.failures])
     return {
         Candidate: [c for side in replies.values() for c in side],
         Battle: battles,
@@ -155,8 +181,9 @@ def _grade_both(bench: Bench, prompts: Sequence[Prompt], replies: Mapping[str, l
 
 def _best_of(
     role: Role, settings: EvaluateSection, sides: Sides, tools: _Tools, prompts: Sequence[Prompt]
-) -> list[Candidate]:
-    """The training judge's favourite among n replies of the predecessor, `per_prompt` times each prompt."""
+) -> tuple[list[Candidate], list[Failure]]:
+    """The training judge's favourite among n replies of the predecessor, `per_prompt` times each prompt; and
+    what failed on the way (a reply that is broken itself is simply not the best)."""
     assert tools.train_bench is not None
     drawn = draw(
         role,
@@ -167,7 +194,8 @@ def _best_of(
         advance=tools.advance,
     )
     by_id = {p.id: p for p in prompts}
-    best = []
+    best: list[Candidate] = []
+    failures = list(drawn.failures)
     for number in range(settings.per_prompt):
         turn = [(by_id[c.prompt_id], c) for c in drawn.candidates if c.index // settings.best_of == number]
         labels = (
@@ -175,11 +203,12 @@ def _best_of(
             if tools.train_bench.judge.compares
             else judging.grade(tools.train_bench, turn)
         )
+        failures += [f for f in labels.failures if f.side == "infrastructure"]
         standing = preferring.standings(labels)
         for _, candidates in judging.by_prompt(turn):
             ranked = sorted(candidates, key=lambda c: (standing.get(c.id, -1.0), -c.index))
             best.append(ranked[-1].model_copy(update={"index": number}))
-    return best
+    return best, failures
 
 
 def _battles(
@@ -203,7 +232,7 @@ def _battle(name: str, duel: Duel, verdict: Verdict | None, bench: Bench) -> Bat
     prompt, a, b = duel
     outcomes = {"first": "a", "second": "b", "tie": "tie"}
     features_a, features_b = style_features(a.text), style_features(b.text)
-    broken = [side for side, c in (("a", a), ("b", b)) if judging.broken(c, bench.max_chars)]
+    at_fault = [side for side, c in (("a", a), ("b", b)) if broken(c, bench.max_chars)]
     return Battle.model_validate(
         {
             "prompt_id": prompt.id,
@@ -214,7 +243,7 @@ def _battle(name: str, duel: Duel, verdict: Verdict | None, bench: Bench) -> Bat
             "judge": bench.name,
             "outcome": outcomes[verdict.winner] if verdict else None,
             "margin": verdict.margin if verdict else None,
-            "broken": broken,
+            "broken": at_fault,
             "style": {key: features_a[key] - features_b[key] for key in features_a},
         }
     )

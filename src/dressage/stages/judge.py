@@ -1,21 +1,22 @@
 """Label candidates, make preferences. Reads prompts and candidates; writes grades, verdicts, failures, preferences."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from dressage.engines import judging, preferring
-from dressage.engines.judging import Bench, Item, Labels
+from dressage.engines.failing import Tally, grades_of_broken
+from dressage.engines.hearing import Bench
+from dressage.engines.judging import Item, Labels
 from dressage.plugins import open_kind
-from dressage.records import Candidate, Failure, Grade, Preference, Prompt, Record, Verdict
+from dressage.records import Candidate, Failure, Grade, Preference, Prompt, Verdict
 from dressage.settings import JudgeSection
 from dressage.sources._columns import candidate_of
 from dressage.sources._rows import read
-from dressage.stages._stage import Here, Outcome, StageError, Tables, in_groups, sharded, undone
-from dressage.store import Journal, read_table, rows_of
+from dressage.stages._stage import Here, Outcome, StageError, Tables, in_groups, sharded, split
+from dressage.store import Shard, rows_in, rows_of
 
-VERSION = 1
 Group = tuple[Prompt, list[Candidate]]
 
 
@@ -24,12 +25,16 @@ def run(here: Here, settings: JudgeSection) -> Outcome:
     items = _items(here, settings)
     groups = in_groups(judging.by_prompt(items), settings.shard_prompts)
     beside = {p.id for p, _ in judging.by_prompt(items)[: settings.beside_prompts]}
-    waiting = undone(here, groups, ids=_id)
-    total = sum(_judgements(here, settings, group, beside) for group in waiting)
+    found = split(here, groups, ids=_id)
+    tallies = _tallies(here, settings, [one for group in groups for one in group], beside)
+    failed = list(rows_in(here.folder, found.done, Failure))
+    for tally in tallies.values():
+        tally.add(failed)
+    total = sum(_judgements(here, settings, group, beside) for group in found.waiting)
     with here.progress.task("judging candidates", total) as advance:
-        work = _labeller(here, settings, beside, advance)
+        work = _labeller(here, settings, beside, tallies, advance)
         shards = sharded(here, groups, ids=_id, work=work)
-    return Outcome(shards, _facts(here, settings, [s.name for s in shards], len(items)))
+    return Outcome(shards, _facts(here, settings, shards, len(items)))
 
 
 def _id(group: Group) -> str:
@@ -38,7 +43,8 @@ def _id(group: Group) -> str:
 
 def _items(here: Here, settings: JudgeSection) -> list[Item]:
     if settings.input is not None:
-        items = read(settings.input, open_kind(settings.input), convert=candidate_of).made
+        given = read(settings.input, open_kind(settings.input), convert=candidate_of).made
+        items = list({candidate.id: (prompt, candidate) for prompt, candidate in given}.values())
     else:
         prompts = {p.id: p for p in rows_of(here.inputs["data"], Prompt)}
         items = [(prompts[c.prompt_id], c) for c in rows_of(here.inputs["data"], Candidate)]
@@ -62,10 +68,26 @@ def _work_of(here: Here, name: str, groups: Sequence[Group]) -> list[Item] | lis
     return list(judging.all_duels(items)) if here.cast.compares(name) else items
 
 
+def _tallies(here: Here, settings: JudgeSection, groups: Sequence[Group], beside: set[str]) -> dict[str, Tally]:
+    """How many judgements each judge has to make in this stage, to tell when too many have failed."""
+    return {
+        name: Tally(
+            name,
+            total=len(_work_of(here, name, [g for g in groups if name == settings.by or g[0].id in beside])),
+            at_most=settings.max_failures,
+        )
+        for name in (settings.by, *settings.beside)
+    }
+
+
 def _labeller(
-    here: Here, settings: JudgeSection, beside: set[str], advance: Callable[[int], None]
+    here: Here,
+    settings: JudgeSection,
+    beside: set[str],
+    tallies: Mapping[str, Tally],
+    advance: Callable[[int], None],
 ) -> Callable[[Sequence[Group]], Tables]:
-    journal = Journal(here.folder / "journal.jsonl")
+    journal = here.journal()
     benches = {
         name: here.cast.bench(name, journal=journal, max_chars=settings.max_chars, advance=advance)
         for name in (settings.by, *settings.beside)
@@ -76,8 +98,9 @@ def _labeller(
         for name, bench in benches.items():
             asked = [g for g in groups if name == settings.by or g[0].id in beside]
             labels = _label(here, bench, asked)
-            labels.grades += judging.grades_of_broken(labels.failures, labels.grades, rule=settings.broken_response)
-            judging.refuse_too_many(labels, len(_work_of(here, name, asked)), at_most=settings.max_failures, judge=name)
+            if not bench.judge.compares:  # else a broken response has lost its pairs, and needs no grade
+                labels.grades += grades_of_broken(labels.failures, labels.grades, rule=settings.broken_response)
+            tallies[name].add(labels.failures)
             if name == settings.by:
                 made, _ = preferring.preferences(labels, pairing=settings.pairing, min_margin=settings.min_margin)
             found.extend(labels)
@@ -101,17 +124,13 @@ def _label(here: Here, bench: Bench, groups: Sequence[Group]) -> Labels:
     return judging.grade(bench, items)
 
 
-def _facts(here: Here, settings: JudgeSection, shards: Sequence[str], candidates: int) -> dict[str, JsonValue]:
-    def rows(record: type[Record]) -> list[Record]:
-        paths = [here.folder / f"{record.table}-{name}.parquet" for name in shards]
-        return [row for path in paths if path.exists() for row in read_table(path, record)]
-
-    failures = [f for f in rows(Failure) if isinstance(f, Failure)]
-    grades = [g for g in rows(Grade) if isinstance(g, Grade)]
-    verdicts = [v for v in rows(Verdict) if isinstance(v, Verdict)]
+def _facts(here: Here, settings: JudgeSection, shards: Sequence[Shard], candidates: int) -> dict[str, JsonValue]:
+    failures = list(rows_in(here.folder, shards, Failure))
+    grades = list(rows_in(here.folder, shards, Grade))
+    verdicts = list(rows_in(here.folder, shards, Verdict))
     labels = Labels([g for g in grades if g.judge == settings.by], [v for v in verdicts if v.judge == settings.by])
     made, left_out = preferring.preferences(labels, pairing=settings.pairing, min_margin=settings.min_margin)
-    usage = [row.usage for row in (*grades, *verdicts)]
+    usage = [*(g.usage for g in grades), *(v.usage for v in verdicts)]
     if not made:
         raise StageError(
             f"judge {settings.by!r} made no preference out of {candidates} candidates ({left_out}); "

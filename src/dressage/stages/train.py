@@ -19,9 +19,7 @@ from dressage.settings import TrainSection
 from dressage.sources._columns import example_of, pair_of
 from dressage.sources._rows import read
 from dressage.stages._stage import Here, Outcome, StageError, drawn_by_seed
-from dressage.store import Journal, commit_shard, commit_text, file_hash, rows_of, shard_done
-
-VERSION = 1
+from dressage.store import Shard, commit_shard, commit_text, file_hash, rows_in, rows_of, shard_done
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,9 @@ class Origin:
 
 def run(here: Here, settings: TrainSection, *, origin: Origin) -> Outcome:
     """Trains once; a killed training starts again from its beginning."""
-    if shard := shard_done(here.folder, "00000", key=here.key):
+    if (shard := shard_done(here.folder, "00000", key=here.key)) and not damaged_adapter(here.folder, shard):
         return Outcome((shard,), _kept_facts(here))
+    here.forget()
     backbone = here.cast.model(origin.policy)
     trainer = open_kind(settings.trainer)
     data = _data(here, settings)
@@ -68,6 +67,16 @@ def run(here: Here, settings: TrainSection, *, origin: Origin) -> Outcome:
     commit_text(here.folder / "facts.json", _json(facts))
     shard = commit_shard(here.folder, "00000", key=here.key, tables={Checkpoint: [checkpoint]})
     return Outcome((shard,), facts)
+
+
+def damaged_adapter(folder: Path, shard: Shard) -> str | None:
+    """The first file of the trained adapter that is gone or not what it was, or null."""
+    (checkpoint,) = rows_in(folder, [shard], Checkpoint)
+    for name, digest in checkpoint.files.items():
+        path = folder / checkpoint.adapter / name
+        if not path.is_file() or file_hash(path) != digest:
+            return str(path)
+    return None
 
 
 def _json(facts: Mapping[str, JsonValue]) -> str:
@@ -140,7 +149,7 @@ def _watched(here: Here, settings: TrainSection, origin: Origin, adapter: Path) 
     if not chosen:
         raise StageError("train.watch looks at dev prompts and there are none; give data.source a dev split")
     before = here.cast.model(origin.policy)
-    journal = Journal(here.folder / "journal.jsonl")
+    journal = here.journal()
     sides = {"watch before": before, "watch after": before.wearing(adapter)}
     with here.progress.task("watching", 3 * len(chosen)) as advance:
         replies = []

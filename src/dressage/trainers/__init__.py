@@ -1,0 +1,1 @@
+"""The shelf of trainers: what learns from labels."""

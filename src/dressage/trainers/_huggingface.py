@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -39,7 +40,7 @@ def arguments(settings: Schedule, workplace: Workplace, *, cpu: bool, batch: int
     waste.
     """
     return {
-        "output_dir": str(workplace.folder / "trainer"),
+        "output_dir": str(workplace.folder),
         "num_train_epochs": settings.epochs,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": batch // micro,
@@ -87,7 +88,7 @@ def one_process(trainer: Any) -> None:
     trainer.args._n_gpu = min(trainer.args.n_gpu, 1)
 
 
-class Watcher(TrainerCallback):
+class Watcher(TrainerCallback):  # type: ignore[misc]
     """At each step: gradients looked at before the weights move, progress told after."""
 
     def __init__(self, witness: GradientWitness, advance: Callable[[int], None]) -> None:
@@ -122,7 +123,10 @@ def silent() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # transformers 5.23 renames the argument that peft and TRL 1.16 still use.
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated")
+            yield
     finally:
         transformers_logging.set_verbosity(before)
         constants.HF_HUB_DISABLE_TELEMETRY = told
@@ -160,7 +164,8 @@ def refuse_unfit(rows: Sequence[tuple[str, int]], most: int | None) -> None:
     if long:
         name, worst = max(long, key=lambda row: row[1])
         raise ValueError(
-            f"{len(long)} of {len(rows)} rows have more than {most} tokens, the longest {worst} (of prompt {name}); rows are never cut: leave them out, or raise `max_length` within the model's context"
+            f"{len(long)} of {len(rows)} rows have more than {most} tokens, the longest {worst} (of prompt {name}); "
+            "rows are never cut: leave them out, or raise `max_length` within the model's context"
         )
 
 

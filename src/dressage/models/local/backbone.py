@@ -56,7 +56,11 @@ class Backbone:
         column = 2 * text.num_hidden_layers * heads * size * self.dtype.itemsize
         small = self.device.type == "cpu"
         memory = 2**29 if small else 2**32
-        return Limits(tokens=2048 if small else 16384, columns=max(1024, memory // column))
+        return Limits(
+            tokens=2048 if small else 16384,
+            columns=max(1024, memory // column),
+            logits=2**25 if small else 2**28,
+        )
 
     def context(self) -> int | None:
         """The longest text in tokens; null where the config does not say."""

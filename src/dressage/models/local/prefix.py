@@ -55,6 +55,8 @@ class Limits:
     """New tokens in one pass, padding included."""
     columns: int
     """Rows times columns of keys and values held at once."""
+    logits: int
+    """Logits held at once: rows times columns kept times vocabulary."""
 
 
 def runs(sequences: Sequence[Sequence[int]], limits: Limits) -> Iterator[list[int]]:

@@ -11,10 +11,6 @@ import torch
 from dressage.models.local.cache import RowCache, extend
 from dressage.models.local.prefix import Limits, Rest, batches, compute, loaded, runs, tree
 
-_LOGITS = 2**25
-"""Logits held at once: 128 MiB in float32."""
-
-
 def next_token(
     module: Any,
     prompts: Sequence[Sequence[int]],
@@ -23,7 +19,7 @@ def next_token(
     read: Callable[[int, torch.Tensor], None],
 ) -> None:
     """Calls `read(i, probability_V)` with the distribution after each prompt."""
-    most = max(1, _LOGITS // module.config.get_text_config().vocab_size)
+    most = max(1, limits.logits // module.config.get_text_config().vocab_size)
     for batch in _leaves(module, prompts, [1] * len(prompts), limits, most=most):
         logits_BV = extend(module, *_opened(module, batch), keep=1)[:, -1]
         for member, probability_V in zip(batch, logits_BV.float().softmax(-1), strict=True):
@@ -44,22 +40,29 @@ def reply_logprobs(
     # The prompt's last token predicts the reply's first; the reply's last predicts nothing we need.
     fed = [[*prompts[i], *replies[i][:-1]] for i in asked]
     tails = [len(replies[i]) for i in asked]
-    most = _LOGITS // (module.config.get_text_config().vocab_size * max(tails, default=1))
-    for batch in _leaves(module, fed, tails, limits, most=max(1, most)):
+    piece = max(1, limits.logits // module.config.get_text_config().vocab_size)
+    most = max(1, piece // max(tails, default=1))
+    for batch in _leaves(module, fed, tails, limits, most=most):
         members = [asked[rest.index] for rest in batch]
-        logprobs = _tail_logprobs(module, batch, [replies[i] for i in members], temperature)
+        logprobs = _tail_logprobs(
+            module, batch, [replies[i] for i in members], temperature=temperature, piece=piece
+        )
         for i, logprob in zip(members, logprobs, strict=True):
             found[i] = logprob
     return found
 
 
 def _tail_logprobs(
-    module: Any, batch: Sequence[Rest], replies: Sequence[Sequence[int]], temperature: float
+    module: Any,
+    batch: Sequence[Rest],
+    replies: Sequence[Sequence[int]],
+    *,
+    temperature: float,
+    piece: int,
 ) -> list[list[float]]:
-    """One batch of `reply_logprobs`; a single reply whose logits are too many goes in pieces."""
+    """One batch of `reply_logprobs`; a reply (then alone) of more than `piece` tokens goes in pieces."""
     cache, tokens = _opened(module, batch)
     keep = max(len(reply) for reply in replies)
-    piece = max(1, _LOGITS // module.config.get_text_config().vocab_size)
     if keep <= piece:
         logits_BTV = extend(module, cache, tokens, keep=keep)
         return [

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,9 +136,7 @@ def _as_found(module: Any) -> Iterator[None]:
     training = {part: part.training for part in module.modules()}
     requires = {p: p.requires_grad for p in module.parameters()}
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-            yield
+        yield
     finally:
         for name in set(vars(module)) - had:
             delattr(module, name)

@@ -54,7 +54,7 @@ def _reply(pair: Pair, reply: Candidate, tokenizer: Any) -> tuple[int, ...]:
     if not reply.token_ids:
         return tuple(reply_ids(tokenizer, pair.prompt.messages, reply.text))
     if not all(reply.mask):
-        raise ValueError(f"candidate {reply.id} has tokens that the policy did not write; dpo learns from whole replies")
+        raise ValueError(f"candidate {reply.id} has tokens the policy did not write; dpo learns from whole replies")
     return reply.token_ids
 
 

@@ -48,9 +48,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> Any:
         """Microbatches as the plan says; the epoch reaches it through accelerate's `set_epoch`."""
         pairs = self._lesson.pairs
-        loader = DataLoader(
+        loader: Any = DataLoader(
             range(len(pairs)),  # type: ignore[arg-type]
-            batch_sampler=self._lesson.plan,  # type: ignore[arg-type]
+            batch_sampler=self._lesson.plan,
             collate_fn=partial(_collated, pairs, self._lesson.layout),
         )
         return self.accelerator.prepare(loader)
@@ -70,7 +70,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         weight_B = lesson.weight_P[index_B].to(self.args.device)
         logprob_B2 = model(batch)
         result = lesson.loss(*logprob_B2.unbind(1), *ref_B2.unbind(1))
-        loss = (weight_B * result.loss_B).sum() / num_items_in_batch
+        loss: Tensor = (weight_B * result.loss_B).sum() / num_items_in_batch
         step = self.state.global_step + 1
         finite(loss, step=step, about="prompts " + ", ".join(lesson.pairs[i].prompt_id for i in index_B.tolist()))
         if step == 1:

@@ -28,7 +28,7 @@ GAP = {"computed": 1e-3, "sampled": 1e-2}
 """Nats a reply by which policy and reference may differ at the start: the same batches, or the sampler's."""
 
 
-def open(settings: Settings) -> "DPO":  # noqa: A001
+def open(settings: Settings) -> "DPO":
     """The trainer; takes nothing from elsewhere."""
     return DPO(settings)
 
@@ -56,10 +56,14 @@ class DPO:
         workplace.folder.mkdir(parents=True, exist_ok=True)
         pairs = [tokenised(pair, backbone.tokenizer) for pair in data]
         hf.refuse_unfit([(p.prompt_id, p.length) for p in pairs], self.limit(backbone))
+        with hf.silent():
+            return self._train(data, pairs, backbone, workplace)
+
+    def _train(
+        self, data: Sequence[Pair], pairs: list[PairTokens], backbone: Backbone, workplace: Workplace
+    ) -> Trained:
         layout = layout_for(backbone.module, pairs)
-        plan = Plan(
-            pairs, seed=workplace.seed, batch=self.settings.batch_pairs, micro=self.settings.microbatch_pairs
-        )
+        plan = Plan(pairs, seed=workplace.seed, batch=self.settings.batch_pairs, micro=self.settings.microbatch_pairs)
         reference_P2 = self._reference(data, pairs, plan, layout=layout, backbone=backbone, workplace=workplace)
         lesson = Lesson(
             pairs=pairs,
@@ -100,21 +104,23 @@ class DPO:
         return None if drops or other_rounding else GAP[self.settings.reference]
 
     def _learn(self, lesson: Lesson, backbone: Backbone, workplace: Workplace) -> Trained:
-        settings, rows = self.settings, len(lesson.pairs)
-        cpu = backbone.module.device.type == "cpu"
+        settings, rows, module = self.settings, len(lesson.pairs), backbone.module
+        cpu = module.device.type == "cpu"
         micro = settings.microbatch_pairs
         keywords = hf.arguments(settings, workplace, cpu=cpu, batch=settings.batch_pairs, micro=micro, rows=rows)
         seed = seed_for(workplace.seed, "lora")
-        with hf.silent(), adapted(backbone.module, settings.lora, seed=seed, start=backbone.adapter) as model:
-            with hf.checkpointing(backbone.module, settings.gradient_checkpointing):
+        with adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
+            with hf.checkpointing(module, settings.gradient_checkpointing):
                 trainer = PairTrainer(
-                    model=Policy(backbone.module),
+                    model=Policy(module),
                     args=TrainingArguments(**keywords),
                     lesson=lesson,
                     log=workplace.log,
                 )
                 before = adapter_hash(model)
-                trainable = hf.watched(trainer, workplace, steps=hf.updates(settings, rows=rows, batch=settings.batch_pairs))
+                trainable = hf.watched(
+                    trainer, workplace, steps=hf.updates(settings, rows=rows, batch=settings.batch_pairs)
+                )
             after = hf.changed(before, adapter_hash(model))
             folder = save(model, workplace.folder / "adapter")
         facts: dict[str, float | int | str] = {

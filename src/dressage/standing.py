@@ -1,0 +1,174 @@
+"""Where the stages of a run stand, and whether its folder may be used by these settings."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from dressage import config
+from dressage.fingerprints import STAGES, Stage, changed_keys, inputs_of, parts_of
+from dressage.plugins import meant
+from dressage.records import content_hash
+from dressage.settings import RunSettings
+from dressage.stages._stage import StageError
+from dressage.store import Manifest, StoreError, manifest_of
+
+State = Literal["done", "to do", "begun", "stale", "waits"]
+
+
+class RunRefused(RuntimeError):
+    """The run's folder was made by other settings; says which keys and stages, and the ways out."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one stage of a run stands."""
+
+    stage: Stage
+    state: State
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with a run's folder."""
+
+    root: Path
+    only: Stage | None = None
+    """One stage, or null for all."""
+    redo: Stage | None = None
+    """Do this stage again; its old output is moved aside."""
+    origin: str | None = None
+    """Another run from which stages that still fit are taken over."""
+
+
+def folder_of(root: Path, name: str) -> Path:
+    return root / name
+
+
+def stage_folder(run: Path, stage: Stage, number: int = 0) -> Path:
+    return run / f"round-{number}" / stage
+
+
+def configured(settings: RunSettings) -> list[Stage]:
+    """The stages that the YAML has, in order."""
+    return [s for s in STAGES if getattr(settings, s) is not None]
+
+
+def standings(settings: RunSettings, root: Path) -> list[Standing]:
+    """Where each stage stands, without opening a model."""
+    folder = folder_of(root, settings.name)
+    found: list[Standing] = []
+    for stage in configured(settings):
+        before = {s.state for s in found if s.stage in inputs_of(settings, stage)}
+        place = stage_folder(folder, stage)
+        if before <= {"done"}:
+            parts = parts_of(settings, stage, inputs_in(settings, folder, stage))
+            found.append(standing(stage, place, content_hash(parts)))
+        else:
+            found.append(Standing(stage, _early(settings, stage, place, before), None))
+    return found
+
+
+def _early(settings: RunSettings, stage: Stage, place: Path, before: set[State]) -> State:
+    """Where a stage stands whose inputs are not there: what it once made is stale if its own settings, or the
+    stages before it, have changed; else nobody can know yet."""
+    made = _made(place)
+    if made is None:
+        return "waits"
+    own = {k: v for k, v in parts_of(settings, stage, {}).items() if k != "inputs"}
+    changed = any(made["parts"].get(k) != v for k, v in own.items())
+    return "stale" if changed or "stale" in before else "waits"
+
+
+def standing(stage: Stage, place: Path, fingerprint: str) -> Standing:
+    made, manifest = _made(place), manifest_or_none(place)
+    if made is None:
+        return Standing(stage, "to do", None)
+    if made["fingerprint"] != fingerprint or (manifest and manifest.fingerprint != fingerprint):
+        return Standing(stage, "stale", manifest)
+    return Standing(stage, "done" if manifest else "begun", manifest)
+
+
+def manifest_or_none(place: Path) -> Manifest | None:
+    """A damaged manifest counts as none: it is written anew from the shards, which are kept."""
+    try:
+        return manifest_of(place)
+    except StoreError:
+        return None
+
+
+def _made(place: Path) -> dict[str, Any] | None:
+    """What a stage was begun with: its fingerprint and its parts; null where it was not, or where that is damaged
+    (its shards know their own keys, so nothing wrong is taken for done)."""
+    try:
+        found = json.loads((place / "stage.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"fingerprint", "parts"} <= found.keys() else None
+
+
+def inputs_in(settings: RunSettings, folder: Path, stage: Stage) -> dict[Stage, Manifest]:
+    """The manifests of the stages that one reads.
+
+    Raises:
+        StageError: where one is not finished.
+    """
+    found = {}
+    for needed in inputs_of(settings, stage):
+        manifest = manifest_of(stage_folder(folder, needed))
+        if manifest is None:
+            raise StageError(
+                f"{stage} needs {needed}, which is not finished in {folder}; "
+                f"run `dressage {needed}` first, or `dressage run` for everything"
+            )
+        found[needed] = manifest
+    return found
+
+
+def possible(settings: RunSettings, job: Job) -> None:
+    """Refuses a job that names a stage or a run that is not there."""
+    there_are = configured(settings)
+    for stage in (job.only, job.redo):
+        if stage is not None and stage not in there_are:
+            raise RunRefused(f"the YAML of {settings.name!r} has no `{stage}:`; it has {', '.join(there_are)}")
+    if job.origin is not None and not (folder_of(job.root, job.origin) / "config.yaml").exists():
+        there = sorted(p.parent.name for p in job.root.glob("*/config.yaml"))
+        raise RunRefused(f"--from {job.origin}: there is no such run in {job.root}{meant(job.origin, there)}")
+
+
+def accept(settings: RunSettings, job: Job, folder: Path) -> None:
+    """Refuses a folder made by other settings, unless what differs is to be redone."""
+    kept = folder / "config.yaml"
+    if not kept.exists():
+        return
+    changed = changed_keys(_plain(kept.read_text("utf-8")), _plain(config.dump(settings)))
+    stale = [s.stage for s in standings(settings, job.root) if s.state == "stale"]
+    if job.redo is not None:
+        stale = [s for s in stale if STAGES.index(s) < STAGES.index(job.redo)]
+    if not stale:
+        return
+    why = f"these keys differ: {', '.join(changed)}" if changed else f"{_moved(settings, folder, stale[0])} changed"
+    raise RunRefused(
+        f"{folder} was made with other settings; {why}; stages that no longer fit: {', '.join(stale)}. "
+        f"Either --redo {stale[0]} (the old output is moved aside), or --name NEW --from {settings.name} "
+        "(takes over every stage that still fits)"
+    )
+
+
+def _plain(text: str) -> Any:
+    """A dumped config; one that was damaged differs from every other."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+
+
+def _moved(settings: RunSettings, folder: Path, stage: Stage) -> str:
+    """Which parts of a fingerprint differ where no key of the YAML does (a file, a library, the code)."""
+    made = _made(stage_folder(folder, stage))
+    known = {s: manifest_or_none(stage_folder(folder, s)) for s in inputs_of(settings, stage)}
+    now = parts_of(settings, stage, {s: m for s, m in known.items() if m is not None})
+    return ", ".join(changed_keys(made["parts"] if made else None, now)) or "the inputs"

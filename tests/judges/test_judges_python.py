@@ -1,0 +1,114 @@
+"""Your own function as a judge: its numbers are scores, and whatever else it does is never one."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dressage.judges import python
+from dressage.protocols import Unreadable
+
+SOURCE = """
+import json
+from dataclasses import dataclass
+
+@dataclass
+class Note:
+    words: int
+
+def score_length(prompt, reply, reference):
+    assert prompt[-1]["role"] == "user"
+    return min(1.0, Note(len(reply.split())).words / 4)
+
+def with_criteria(prompt, reply, reference):
+    return {"score": 0.5, "criteria": {"tone": 1, "matches": reply == reference}}
+
+def answer(prompt, reply, reference):
+    return json.loads(reply)
+
+def boom(prompt, reply, reference):
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my_judge.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    return path
+
+
+def opened(file, function, tools):
+    return python.open(python.Settings(path=f"{file}:{function}"), tools=tools())
+
+
+def test_its_number_is_the_score(file, ballot, tools):
+    judge = opened(file, "score_length", tools)
+    assert judge.ask(ballot("a b")) == ()
+    assert judge.read(ballot("a b"), []).score == 0.5
+
+
+def test_its_criteria_are_kept(file, ballot, tools):
+    rating = opened(file, "with_criteria", tools).read(ballot("x", reference="x"), [])
+    assert (rating.score, rating.criteria) == (0.5, {"tone": 1.0, "matches": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        ("null", "no score"),
+        ("NaN", "outside"),
+        ("Infinity", "outside"),
+        ("1.01", "outside"),
+        ("-0.5", "outside"),
+        ('"0.5"', "str '0.5' as score, not a number"),
+        ("[1]", "list"),
+        ("{}", "a dict has `score`"),
+        ('{"score": 0.5, "crit": {}}', "a dict has `score`"),
+        ('{"score": 0.5, "criteria": {"tone": 2}}', "2.0 as tone, outside"),
+        ('{"score": 0.5, "criteria": 3}', "int as criteria"),
+        ("{", "raised JSONDecodeError"),
+    ],
+)
+def test_anything_else_is_unreadable(file, ballot, tools, returned, problem):
+    with pytest.raises(Unreadable, match=problem):
+        opened(file, "answer", tools).read(ballot(returned), [])
+
+
+def test_its_exceptions_are_unreadable_and_named(file, ballot, tools):
+    with pytest.raises(Unreadable, match=r"my_judge.py:boom raised ZeroDivisionError: division by zero"):
+        opened(file, "boom", tools).read(ballot("x"), [])
+
+
+@given(st.floats() | st.integers() | st.booleans() | st.none() | st.text() | st.dictionaries(st.text(), st.floats()))
+def test_no_return_value_makes_a_score_outside_0_and_1(value):
+    from dressage.records import Ballot, Message
+
+    judge = python.Python("f", lambda prompt, reply, reference: value)
+    with contextlib.suppress(Unreadable):
+        assert 0 <= judge.read(Ballot(messages=(Message(role="user", content=""),), texts=("",)), []).score <= 1
+
+
+def test_a_missing_file_and_a_missing_function_say_what_there_is(file, tools, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.py, which is not there"):
+        python.open(python.Settings(path=f"{tmp_path}/none.py:f"), tools=tools())
+    with pytest.raises(LookupError, match=r"no function 'boum'; did you mean 'boom'\? \(there is: score_length, "):
+        opened(file, "boum", tools)
+    with pytest.raises(ValidationError):
+        python.Settings(path="my.py")
+
+
+def test_the_file_enters_the_fingerprint_by_content(file):
+    settings = python.Settings(path=f"{file}:boom")
+    before, decides = settings.content(), settings.substance()
+    file.write_text(SOURCE + "\n# more\n", encoding="utf-8")
+    assert settings.content() != before
+    assert settings.substance() != decides
+    assert python.Settings(path=f"{file}:answer").substance() != settings.substance()
+
+
+def test_two_names_of_one_function_are_one_judge(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    assert python.Settings(path="my_judge.py:boom").substance() == python.Settings(path=f"{file}:boom").substance()
