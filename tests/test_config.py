@@ -296,3 +296,10 @@ def test_help_and_config_errors_answer_at_once(tmp_path: Path, arguments: tuple[
     slip.write_text(RUN.replace("per_prompt", "per_promt"))
     taken = min(_seconds(said, *(word.format(slip=slip) for word in arguments)))
     assert taken < 0.5, f"{taken:.2f} s at best"
+
+
+def test_a_list_whose_entries_are_wrong_is_not_also_too_short(load: Load) -> None:
+    said = refusal(load, ("most: 9", "most: 1"))
+    assert "judges.form.rules.0.check: the window from 2 to 1 is empty" in said
+    assert "\n" not in said
+    assert "evaluate.by: has too few entries; it needs 1" in refusal(load, ("by: [near]", "by: []"))

@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dressage import config
+from dressage.clock import counting
 from dressage.fingerprints import Stage, inputs_of, parts_of
 from dressage.protocols import Progress
 from dressage.records import Checkpoint, content_hash
@@ -122,11 +122,12 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
         log=lambda row: append_line(metrics, {"stage": stage, "round": 0, **row}),
         forget=lambda: keep_lines(metrics, lambda row: row.get("stage") != stage),
     )
-    began = time.monotonic()
-    try:
-        outcome = RUNNERS[stage](settings, here)
-    finally:
-        cast.close()
+    with counting() as spent:
+        try:
+            outcome = RUNNERS[stage](settings, here)
+            machine = cast.facts()
+        finally:
+            cast.close()
     rows_hash = content_hash([shard.rows_hash for shard in outcome.shards])
     finish_stage(
         place,
@@ -134,8 +135,8 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
             update={
                 "shards": outcome.shards,
                 "rows_hash": rows_hash,
-                "facts": outcome.facts,
-                "times": {"seconds": round(time.monotonic() - began, 3)},
+                "facts": {**outcome.facts, **machine},
+                "times": {name: round(seconds, 3) for name, seconds in spent.items()},
             }
         ),
     )
@@ -195,13 +196,13 @@ def _run_train(settings: RunSettings, here: Here) -> Outcome:
 
     assert settings.train is not None
     base = settings.models[settings.policy]
-    by = settings.judge.by if settings.judge and not settings.train.input else "the user"
+    brought = settings.train.input is not None or settings.judge is None
     origin = train.Origin(
         run=settings.name,
         policy=settings.policy,
         base=str(getattr(base, "path", base.identity())),
         sampling=settings.data.sampling if settings.data else Sampling(),
-        judged_by=f"judge `{by}`",
+        judged_by="pairs of the user's own" if brought or settings.judge is None else f"judge `{settings.judge.by}`",
     )
     return train.run(here, settings.train, origin=origin)
 

@@ -17,7 +17,7 @@ from dressage.plugins import OnShelf, kinds, meant, settings_of
 from dressage.strict_yaml import KeyPath
 
 Slip = tuple[KeyPath, str]
-UNKNOWN, MISSING = "unknown key", "is missing; add it"
+UNKNOWN, MISSING, FEW = "unknown key", "is missing; add it", "has too few entries"
 
 
 def slips(model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[Slip]:
@@ -32,7 +32,11 @@ def slips(model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[Slip]:
 
 
 def _once(told: list[Slip]) -> Iterator[Slip]:
-    """Leaves out that a key is missing where it stands there misspelt, which is told anyway."""
+    """Leaves out what follows from another slip: a key that is missing because it is misspelt, a list that is too
+    short because its entries are wrong."""
+    told = [
+        (at, text) for at, text in told if not (text.startswith(FEW) and any(o[: len(at)] == at != o for o, _ in told))
+    ]
     unknown = [where for where, text in told if text.startswith(UNKNOWN)]
     for where, text in told:
         beside = [str(other[-1]) for other in unknown if other[:-1] == where[:-1]]
@@ -85,6 +89,8 @@ def _said(error: ErrorDetails, walked: "_Walked") -> str:
         case "literal_error" if error["loc"][-1] == "[key]":
             known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             return f"{UNKNOWN}{meant(str(error['input']), known)}"
+        case "too_short":
+            return f"{FEW}; it needs {error['ctx']['min_length']}"
         case "tuple_type" | "list_type":
             return f"must be a list, such as [{_short(error['input']).strip(chr(39))}]"
         case _:

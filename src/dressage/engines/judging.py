@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from dressage.clock import spending
 from dressage.engines.failing import broken
 from dressage.engines.hearing import Bench, hear
 from dressage.protocols import Choice, Rating, Trouble
@@ -28,6 +29,7 @@ class Labels:
         self.failures += other.failures
 
 
+@spending("judging")
 def grade(bench: Bench, items: Sequence[Item]) -> Labels:
     """Grades each candidate on its own.
 
@@ -61,6 +63,7 @@ def _graded(bench: Bench, items: Sequence[Item], *, units: int) -> Labels:
     return labels
 
 
+@spending("judging")
 def duel(bench: Bench, duels: Sequence[Duel], *, tie_margin: float = 0.0) -> Labels:
     """Verdicts on pairs: a comparing judge sees both orders, a grading one grades each side.
 

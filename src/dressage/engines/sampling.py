@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dressage.clock import spending
 from dressage.protocols import Completion, Model, Sampling, Trouble
 from dressage.records import Candidate, Failure, Message, Prompt, content_hash
 from dressage.seeds import seed_for
@@ -53,12 +54,13 @@ def draw(
             journal.put(keys[waiting[index]], reply.model_dump(mode="json"))
         advance(1)
 
-    fresh = role.model.complete(
-        [tasks[i][0].messages for i in waiting],
-        sampling=sampling,
-        seeds=[tasks[i][2] for i in waiting],
-        done=done,
-    )
+    with spending("sampling"):
+        fresh = role.model.complete(
+            [tasks[i][0].messages for i in waiting],
+            sampling=sampling,
+            seeds=[tasks[i][2] for i in waiting],
+            done=done,
+        )
     for i, one in zip(waiting, fresh, strict=True):
         replies[i] = one
     drawn = Drawn([], [])

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import JsonValue
 
+from dressage.clock import spending
 from dressage.engines.asking import Asker
 from dressage.engines.hearing import Bench
 from dressage.plugins import open_kind
@@ -33,7 +34,8 @@ class Cast:
 
     def model(self, name: str) -> Any:
         if name not in self._open:
-            self._open[name] = open_kind(self._models[name])
+            with spending("loading"):
+                self._open[name] = open_kind(self._models[name])
         return self._open[name]
 
     def judge(self, name: str) -> Judge:
@@ -67,6 +69,11 @@ class Cast:
         models = {asked: self.model(asked) for asked in self.asked_by(name)}
         asker = Asker(models, journal=journal, seed=self._seed)
         return Bench(name, self.judge(name), asker, max_chars, advance)
+
+    def facts(self) -> dict[str, JsonValue]:
+        """What the opened models say of themselves: device, dtype, threads; which a machine decides."""
+        told = {name: getattr(model, "facts", None) for name, model in self._open.items()}
+        return {f"model: {name}": dict(facts) for name, facts in told.items() if facts}
 
     def close(self) -> None:
         for model in self._open.values():

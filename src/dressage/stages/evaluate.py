@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from dressage.clock import spending
 from dressage.engines import judging, preferring
 from dressage.engines.failing import Tally, broken
 from dressage.engines.hearing import Bench
@@ -249,6 +250,7 @@ def _battle(name: str, duel: Duel, verdict: Verdict | None, bench: Bench) -> Bat
     )
 
 
+@spending("scoring")
 def _traces(sides: Sides, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]) -> list[Trace]:
     """Log-probabilities of both sides' replies under the frozen base; none where no model can give them."""
     if sides.base is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from dressage.clock import spending
 from dressage.engines import judging
 from dressage.engines.sampling import Role, draw
 from dressage.plugins import open_kind
@@ -46,7 +47,8 @@ def run(here: Here, settings: TrainSection, *, origin: Origin) -> Outcome:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     place = Workplace(work, seed_for(here.seed, "train", here.round) % 2**31, here.log, here.progress)
-    trained: Trained = trainer.train(fitting, backbone, place)
+    with spending("training"):
+        trained: Trained = trainer.train(fitting, backbone, place)
     facts: dict[str, JsonValue] = {**trained.facts, "rows": len(fitting), "rows_unfit": unfit}
     if settings.watch:
         facts |= _watched(here, settings, origin, trained.adapter)

@@ -97,8 +97,7 @@ class LocalModel:
                 draws,
                 sampling=sampling,
                 ends=self._ends,
-                rows=self._rows,
-                limits=self._backbone.limits(),
+                within=(self._rows, self._backbone.limits()),
                 finished=lambda draw: answer(draw.index, self._completion(draw)),
             )
         return [answers[i] for i in range(len(conversations))]

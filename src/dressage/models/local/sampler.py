@@ -136,11 +136,14 @@ def sample(
     *,
     sampling: Sampling,
     ends: frozenset[int],
-    rows: int,
-    limits: Limits,
+    within: tuple[int, Limits],
     finished: Callable[[Draw], None],
 ) -> None:
-    """Writes every draw to its end (a token of `ends`, or `max_new_tokens`), calling `finished` for each."""
+    """Writes every draw to its end (a token of `ends`, or `max_new_tokens`), calling `finished` for each.
+
+    `within`: rows sampled at the same time, and what may be computed at once.
+    """
+    rows, limits = within
     waiting = _Waiting(module, draws, limits)
     cache = RowCache(module.config.get_text_config().num_hidden_layers, min(rows, max(len(draws), 1)))
     active: list[Draw] = []

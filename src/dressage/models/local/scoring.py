@@ -11,6 +11,7 @@ import torch
 from dressage.models.local.cache import RowCache, extend
 from dressage.models.local.prefix import Limits, Rest, batches, compute, loaded, runs, tree
 
+
 def next_token(
     module: Any,
     prompts: Sequence[Sequence[int]],
