@@ -48,7 +48,7 @@ def test_a_run_comes_to_its_end_and_the_second_does_nothing(tmp_path: Path, plai
 
 
 def test_one_stage_at_a_time_and_what_it_needs_first(tmp_path: Path, plain: Plain) -> None:
-    with pytest.raises(StageError, match="judge needs data, which is not finished in .*run `dressage data` first"):
+    with pytest.raises(StageError, match=r"judge needs data, which is not finished in .*run `dressage data` first"):
         run(plain, tmp_path, only="judge")
     assert run(plain, tmp_path, only="data") == ["data: starting"]
     assert run(plain, tmp_path, only="judge") == ["judge: starting"]
@@ -90,7 +90,7 @@ def test_a_change_downstream_concerns_only_downstream(tmp_path: Path, plain: Pla
         {"data__max_failures": 0.5},
         {"models__spare": {"kind": "scripted", "says": "unused"}},
         {"models__writer__delay_s": 0.001},
-        {"judges__spare": {"kind": "rules", "rules": [{"check": {"rule": "question"}}]}},
+        {"judges__spare": {"kind": "rules", "rules": [{"check": {"rule": "ends_cleanly"}}]}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -109,7 +109,8 @@ def test_what_is_not_ours_enters_by_content(tmp_path: Path, plain: Plain) -> Non
     with pytest.raises(RunRefused, match=r"settings\.source\S* changed; stages that no longer fit: data"):
         run(plain, tmp_path)
     prompts.write_text(text)
-    moved = prompts.rename(tmp_path / "elsewhere.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    moved = prompts.rename(tmp_path / "elsewhere" / "prompts.jsonl")
     assert run(changed(plain, data__source__path=str(moved)), tmp_path)[1] == "judge: already there"
 
 
@@ -186,7 +187,7 @@ def test_from_takes_no_damaged_stage(tmp_path: Path, plain: Plain) -> None:
 
 def test_from_a_run_that_is_not_there_is_refused(tmp_path: Path, plain: Plain) -> None:
     run(plain, tmp_path)
-    with pytest.raises(RunRefused, match="--from smal: there is no such run in .*did you mean 'small'"):
+    with pytest.raises(RunRefused, match=r"--from smal: there is no such run in .*did you mean 'small'"):
         run(changed(plain, name="new"), tmp_path, origin="smal")
 
 
@@ -320,7 +321,7 @@ def trained(plain: Plain, model: Path, **more: Any) -> Plain:
         plain,
         policy="tiny",
         models={
-            "tiny": {"kind": "local", "path": str(model), "dtype": "float32", "device": "cpu"},
+            "tiny": {"kind": "local", "path": str(model), "dtype": "float32", "device": "cpu", "threads": 1},
             "words": {"kind": "scripted"},
         },
         judges={**plain["judges"], "near": {"kind": "embedding", "model": "words", "mode": "relevance"}},
@@ -361,9 +362,7 @@ def test_the_whole_loop_and_a_training_that_was_killed(tmp_path: Path, plain: Pl
 
     # The adapter was damaged: it is trained anew, and comes out the same.
     (place(tmp_path, "train") / "adapter" / "adapter_model.safetensors").write_bytes(b"x")
-    with pytest.raises(
-        StageError, match=r"adapter_model\.safetensors of train is gone or damaged; run `dressage train`"
-    ):
+    with pytest.raises(StageError, match=r"adapter_model\.safetensors of train is gone or damaged; run `dressage tr"):
         run(plain, tmp_path, only="evaluate", redo="evaluate")
     assert "adapter_model.safetensors is gone or damaged" in run(plain, tmp_path)[2]
     assert files(place(tmp_path, "train") / "adapter").keys() == before.keys()
@@ -401,7 +400,10 @@ def test_pairs_of_your_own_go_straight_to_train(tmp_path: Path, plain: Plain, ti
         del plain[section]
     assert run(plain, tmp_path) == ["train: starting"]
     assert manifest(tmp_path, "train").facts["pairs"] == 4
-    assert "its labels come from the user" in (place(tmp_path, "train") / "adapter" / "README.md").read_text()
+    assert (
+        "its labels come from pairs of the user's own"
+        in (place(tmp_path, "train") / "adapter" / "README.md").read_text()
+    )
 
 
 def test_two_adapters_go_straight_to_evaluate(tmp_path: Path, plain: Plain, tiny_model: Path) -> None:
@@ -412,7 +414,7 @@ def test_two_adapters_go_straight_to_evaluate(tmp_path: Path, plain: Plain, tiny
         for section in ("data", "judge", "evaluate"):
             del one[section]
         run(one, tmp_path)
-    base = {"kind": "local", "path": str(tiny_model), "dtype": "float32", "device": "cpu"}
+    base = {"kind": "local", "path": str(tiny_model), "dtype": "float32", "device": "cpu", "threads": 1}
     plain = trained(plain, tiny_model, data__per_prompt=0, evaluate__policy="new", evaluate__predecessor="old")
     for seed, name in enumerate(("old", "new")):
         plain["models"][name] = base | {"adapter": str(place(tmp_path, "train", f"seed-{seed}") / "adapter")}

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dressage import tokens
@@ -19,7 +19,7 @@ CHATML = (
 def tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     """One id a word of WORDS; letters that are in none become <pad>."""
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.Split(" ?A|\n|hi|there|user|assistant|<|[|]", "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(" ?A|\\n|hi|there|user|assistant|<|[|]"), "isolated")
     made = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",
@@ -114,3 +114,12 @@ def test_reply_text_leaves_control_tokens_out():
 )
 def test_thoughts_are_left_out(text: str, left: str):
     assert tokens.without_thinking(text) == left
+
+
+def test_a_blank_that_is_a_token_of_its_own_is_read_before_the_labels():
+    apart = Tokenizer(models.WordLevel({" ": 0, "1": 1, "2": 2, "<unk>": 3}, unk_token="<unk>"))
+    apart.pre_tokenizer = pre_tokenizers.Split(Regex(" |[0-9]"), "isolated")
+    joined = Tokenizer(models.WordLevel({" 1": 0, "1": 1, " 2": 2, "2": 3, "<unk>": 4}, unk_token="<unk>"))
+    joined.pre_tokenizer = pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated")
+    assert tokens.label_lead(PreTrainedTokenizerFast(tokenizer_object=apart), ["1", "2"]) == [0]
+    assert tokens.label_lead(PreTrainedTokenizerFast(tokenizer_object=joined), ["1", "2"]) == []

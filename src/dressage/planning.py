@@ -96,7 +96,7 @@ def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, wo
     """Adds what a judge costs on so many judgements."""
     work.judgements += items
     asked = list(_asked(settings, name))
-    orders = 2 if settings.judges[name].compares else 1
+    orders = 2 if _compares(settings, name) else 1
     work.calls += items * orders * len(asked)
     work.read += int(items * orders * len(asked) * tokens_each)
     for model in asked:
@@ -105,6 +105,12 @@ def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, wo
             read_cost = items * orders * tokens_each * price.read / 1e6
             most = items * orders * 512 * price.written / 1e6
             work.cost = (work.cost[0] + read_cost, work.cost[1] + read_cost + most)
+
+
+def _compares(settings: RunSettings, name: str) -> bool:
+    """Whether a judge decides between two; a panel is as its members."""
+    judge = settings.judges[name]
+    return judge.compares or any(_compares(settings, member) for member in judge.members())
 
 
 def _asked(settings: RunSettings, name: str) -> Iterator[str]:
@@ -128,7 +134,7 @@ def _judge(settings: RunSettings, prompts: list[Prompt]) -> Work:
             if name == settings.judge.by
             else min(len(training), settings.judge.beside_prompts or len(training))
         )
-        pairs = per * (per - 1) // 2 if settings.judges[name].compares else per
+        pairs = per * (per - 1) // 2 if _compares(settings, name) else per
         _judged(settings, name, some * pairs, each, work)
     return work
 
@@ -153,10 +159,16 @@ def _evaluate(settings: RunSettings, prompts: list[Prompt]) -> Work:
     sampling = chosen.sampling or (settings.data.sampling if settings.data else None)
     assert sampling is not None
     best_of = chosen.best_of if settings.judge else 0
+    turns = len(held) * chosen.per_prompt
     challengers = 1 + len(chosen.baselines) + (best_of > 0)
-    draws = len(held) * chosen.per_prompt * (challengers + 1 - (best_of > 0) + best_of)
+    draws = turns * (challengers + 1 - (best_of > 0) + best_of)
     work = Work(draws=draws, written=draws * sampling.max_new_tokens, read=_tokens(held) * (challengers + 1))
     each = _tokens(held) / max(1, len(held)) + sampling.max_new_tokens + 80
     for name in chosen.by:
-        _judged(settings, name, len(held) * chosen.per_prompt * challengers, each, work)
+        # one that grades looks at each side's reply, the predecessor's included
+        _judged(settings, name, turns * (challengers + (not _compares(settings, name))), each, work)
+    if settings.judge:  # grades both sides, and finds the best of n
+        pairs, singles = best_of * (best_of - 1) // 2, best_of + 2
+        compares = _compares(settings, settings.judge.by)
+        _judged(settings, settings.judge.by, turns * (pairs if compares else singles), each, work)
     return work

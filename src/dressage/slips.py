@@ -34,13 +34,13 @@ def slips(model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[Slip]:
 def _once(told: list[Slip]) -> Iterator[Slip]:
     """Leaves out what follows from another slip: a key that is missing because it is misspelt, a list that is too
     short because its entries are wrong."""
-    told = [
-        (at, text) for at, text in told if not (text.startswith(FEW) and any(o[: len(at)] == at != o for o, _ in told))
-    ]
+    places = [where for where, _ in told]
     unknown = [where for where, text in told if text.startswith(UNKNOWN)]
     for where, text in told:
         beside = [str(other[-1]) for other in unknown if other[:-1] == where[:-1]]
-        if text != MISSING or not get_close_matches(str(where[-1]), beside, cutoff=0.6):
+        misspelt = text == MISSING and get_close_matches(str(where[-1]), beside, cutoff=0.6)
+        emptied = text.startswith(FEW) and any(at != where and at[: len(where)] == where for at in places)
+        if not misspelt and not emptied:
             yield where, text
 
 

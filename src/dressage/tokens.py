@@ -74,6 +74,20 @@ def reply_text(tokenizer: Any, token_ids: Sequence[int]) -> str:
     return text
 
 
+def label_lead(tokenizer: Any, labels: Sequence[str]) -> list[int]:
+    """The blank a tokenizer puts before these labels as a token of its own, or nothing.
+
+    After `Score:` most tokenizers write ` 7` as one token; those that take digits apart write a blank, then
+    `7`. There the blank must be read first, or the digits hold no probability.
+    """
+    spaced = [tokenizer.encode(f" {label}", add_special_tokens=False) for label in labels]
+    leads = {ids[0] for ids in spaced}
+    if any(len(ids) != 2 for ids in spaced) or len(leads) != 1:
+        return []
+    (lead,) = leads
+    return [lead] if str(tokenizer.decode([lead])).isspace() else []
+
+
 def label_ids(tokenizer: Any, label: str) -> tuple[int, ...]:
     """The ids that spell `label` as one token, with or without a blank before it.
 

@@ -111,7 +111,8 @@ class LocalModel:
             ValueError: where a label is no single token, or two labels of a question share one.
         """
         spelt = [self._spellings(offered) for offered in labels]
-        prompts = self._prompts(conversations)
+        rendered = self._prompts(conversations)
+        prompts = [ids + self._lead(c, ls) for ids, c, ls in zip(rendered, conversations, labels, strict=True)]
         answers: dict[int, Distribution | Trouble] = {}
         asked = []
         for index, ids in enumerate(prompts):
@@ -194,6 +195,14 @@ class LocalModel:
                     rendered[key] = tokens.prompt_ids(self.tokenizer, conversation)
                 found.append(rendered[key])
         return found
+
+    def _lead(self, conversation: Conversation, labels: tuple[str, ...]) -> list[int]:
+        """The blank between an answer that was begun and its label, where it is a token of its own."""
+        last = conversation[-1]
+        if last.role != "assistant" or last.content[-1:].isspace():
+            return []
+        with self._backbone.tokenizer_lock:
+            return tokens.label_lead(self.tokenizer, labels)
 
     def _too_long(self, prompt: int, reply: int) -> Trouble | None:
         context = self.context()

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Kill a run with SIGKILL at seeded random moments, start it again until it ends, compare every stage's hash.
+
+    python scripts/chaos.py [CONFIG] [--kills 25] [--seed 0] [--set A.B=C …]
+
+A run without disturbance says which hashes are right, which files each stage writes and how long it takes. Each
+kill then draws a stage that is not finished and one of its files, waits until that file is there and a random
+moment more: so kills fall into every stage and not into the start-up. When a run has ended and kills are left,
+another begins. Exits with 1 if any hash differs.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+POLL = 0.002
+"""Seconds between two looks at the folder."""
+PATIENCE = 600.0
+"""Seconds after which a run that neither ends nor writes what is waited for counts as hung."""
+
+
+@dataclass
+class Chaos:
+    """One session of kills over one folder of runs."""
+
+    config: Path
+    sets: Sequence[str]
+    folder: Path
+    draw: random.Random
+    hits: Counter[str] = field(default_factory=Counter)
+
+    def start(self, root: Path) -> subprocess.Popen[bytes]:
+        """Begins, or goes on with, the run below `root`; its words go to a file beside it."""
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / "output.txt").open("ab") as output:
+            command = [sys.executable, "-m", "dressage.cli", "run", str(self.config), "--runs", str(root)]
+            return subprocess.Popen(
+                [*command, *(word for text in self.sets for word in ("--set", text))],
+                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+                stdout=output,
+                stderr=output,
+            )
+
+    def finish(self, root: Path) -> dict[str, str]:
+        """Runs to the end; stage → hash of its rows."""
+        if code := self.start(root).wait(timeout=PATIENCE):
+            raise SystemExit(f"the run ended with {code}; its last words:\n{last_words(root)}")
+        return hashes(root)
+
+    def kill(self, root: Path, stages: "Sequence[Stage]") -> bool:
+        """Starts the run and kills it a moment after a drawn file of a drawn stage is there.
+
+        Returns whether it was killed: a run can also end before.
+        """
+        stage = self.draw.choice([s for s in stages if not (root / s.files[-1]).exists()])
+        file = self.draw.choice([f for f in stage.files if not (root / f).exists()])
+        moment = self.draw.uniform(0, 2 * stage.seconds / len(stage.files))
+        process = self.start(root)
+        began = time.monotonic()
+        while process.poll() is None and not (root / file).exists():
+            if time.monotonic() - began > PATIENCE:
+                process.kill()
+                raise SystemExit(f"the run hangs; its last words:\n{last_words(root)}")
+            time.sleep(POLL)
+        time.sleep(moment)
+        if process.poll() is not None:
+            return False
+        process.kill()
+        process.wait()
+        self.hits[stage_of(root)] += 1
+        return True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an undisturbed run wrote in one stage, in the order of writing, the manifest last."""
+
+    name: str
+    files: list[str]
+    seconds: float
+
+
+def stages_of(root: Path) -> list[Stage]:
+    found = []
+    for path in root.glob("*/round-*/*/manifest.json"):
+        manifest = json.loads(path.read_text("utf-8"))
+        files = [p for p in path.parent.iterdir() if p.is_file() and p != path]
+        ordered = [*sorted(files, key=lambda p: p.stat().st_mtime_ns), path]
+        found.append(
+            Stage(manifest["stage"], [str(p.relative_to(root)) for p in ordered], manifest["times"]["seconds"])
+        )
+    return found
+
+
+def hashes(root: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(root.glob("*/round-*/*/manifest.json")):
+        manifest = json.loads(path.read_text("utf-8"))
+        found[manifest["stage"]] = manifest["rows_hash"]
+    return found
+
+
+def stage_of(root: Path) -> str:
+    """The stage a killed run was in: the one begun and without a manifest."""
+    begun = {p.parent for p in root.glob("*/round-*/*/stage.json")}
+    open_stages = [p.name for p in begun if not (p / "manifest.json").exists()]
+    return open_stages[0] if open_stages else "between stages"
+
+
+def last_words(root: Path) -> str:
+    return "\n".join((root / "output.txt").read_text("utf-8", "replace").splitlines()[-20:])
+
+
+def torment(chaos: Chaos, kills: int, *, right: dict[str, str], stages: Sequence[Stage]) -> list[str]:
+    """Kills until `kills` have hit; what came out differently."""
+    wrong: list[str] = []
+    number = 0
+    while sum(chaos.hits.values()) < kills:
+        root = chaos.folder / f"run-{number}"
+        number += 1
+        while sum(chaos.hits.values()) < kills and len(hashes(root)) < len(right) and chaos.kill(root, stages):
+            pass
+        found = chaos.finish(root)
+        wrong += [f"{root}: {s} is {found.get(s)} and should be {h}" for s, h in right.items() if found.get(s) != h]
+        again = chaos.finish(root)
+        wrong += [f"{root}: running again changed {again}"] if again != found else []
+        if not wrong:
+            shutil.rmtree(root)
+    return wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Kill a run at random moments; its results must not change.")
+    parser.add_argument("config", type=Path, nargs="?", default=ROOT / "configs" / "smoke.yaml")
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="A.B=C")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="dressage-chaos-"))
+    chaos = Chaos(options.config, options.sets, folder, random.Random(options.seed))
+    began = time.monotonic()
+    right = chaos.finish(folder / "undisturbed")
+    stages = stages_of(folder / "undisturbed")
+    print("undisturbed:", ", ".join(f"{s.name} {right[s.name]} in {s.seconds:.2f} s" for s in stages), flush=True)
+    wrong = torment(chaos, options.kills, right=right, stages=stages)
+    told = ", ".join(f"{n} in {stage}" for stage, n in sorted(chaos.hits.items()))
+    print(f"{sum(chaos.hits.values())} kills ({told}) in {time.monotonic() - began:.0f} s")
+    if wrong:
+        print("\n".join(wrong), f"\nthe folders are kept: {folder}", sep="\n")
+        return 1
+    shutil.rmtree(folder)
+    print("every run ended with the hashes of the undisturbed one")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

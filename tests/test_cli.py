@@ -1,0 +1,115 @@
+"""The command line: help, the verbs on a small run, and errors as one line with exit code 1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from run_parts import changed, prompts_file, small
+
+ROOT = Path(__file__).parents[1]
+VERBS = ("run", "data", "judge", "train", "evaluate", "plan", "report", "show", "compare", "doctor")
+
+
+def dressage(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dressage.cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> dict[str, Any]:
+    return small(prompts_file(tmp_path / "prompts.jsonl"))
+
+
+def config(tmp_path: Path, plain: dict[str, Any]) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_help_names_every_verb(tmp_path: Path) -> None:
+    said = dressage("--help", cwd=tmp_path).stdout
+    assert all(f"\n  {verb} " in said for verb in VERBS)
+    assert "--redo" in dressage("run", "--help", cwd=tmp_path).stdout
+
+
+def test_a_run_by_stages_then_whole_then_looked_at(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, plain)
+    planned = dressage("plan", path, cwd=tmp_path)
+    assert planned.returncode == 0
+    assert "9 draws" in planned.stdout
+    assert "3 train" in planned.stdout
+    assert not (tmp_path / "runs").exists()
+    assert "data: starting" in dressage("data", path, cwd=tmp_path).stderr
+    whole = dressage("run", path, cwd=tmp_path)
+    assert whole.returncode == 0
+    assert "data: already there" in whole.stderr
+    assert (tmp_path / "runs" / "small" / "report" / "index.html").exists()
+    shown = dressage("show", "small", "preferences", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "Tell me about" in shown.stdout
+    assert dressage("report", "runs/small", cwd=tmp_path).returncode == 0
+
+
+def test_a_config_error_is_one_line(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, changed(plain, data__per_prompt="many"))
+    said = refusal(dressage("run", path, cwd=tmp_path))
+    assert "data.per_prompt: Input should be a valid integer" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_errors_are_one_line_too(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, plain)
+    assert "no such file" in refusal(dressage("run", "nothing.yaml", cwd=tmp_path))
+    assert "judge needs data, which is not finished" in refusal(dressage("judge", path, cwd=tmp_path))
+    assert "has no `train:`" in refusal(dressage("train", path, cwd=tmp_path))
+    assert "--from other: there is no such run" in refusal(dressage("run", path, "--from", "other", cwd=tmp_path))
+    assert "no run at nobody" in refusal(dressage("report", "nobody", cwd=tmp_path))
+    (tmp_path / "prompts.jsonl").write_text("not json\n")
+    assert "prompts.jsonl:1" in refusal(dressage("run", path, "--name", "other", cwd=tmp_path))
+
+
+def test_changed_settings_are_refused_and_a_new_name_takes_over(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, plain)
+    assert dressage("run", path, cwd=tmp_path).returncode == 0
+    change = ("--set", "judge.min_margin=0.3")
+    said = refusal(dressage("run", path, *change, cwd=tmp_path))
+    assert "these keys differ: judge.min_margin; stages that no longer fit: judge. Either --redo judge" in said
+    new = dressage("run", path, *change, "--name", "2024", "--from", "small", cwd=tmp_path)
+    assert new.returncode == 0, new.stderr
+    assert "data: taken over from small" in new.stderr
+    assert (tmp_path / "runs" / "2024").is_dir()
+    redone = dressage("judge", path, *change, "--redo", cwd=tmp_path)
+    assert redone.returncode == 0, redone.stderr
+    assert (tmp_path / "runs" / "small" / "round-0" / "judge.old-1").is_dir()
+
+
+def test_a_traceback_can_be_asked_for(tmp_path: Path) -> None:
+    done = dressage("run", "nothing.yaml", cwd=tmp_path, DRESSAGE_TRACEBACK="1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_wrong_usage_says_so(tmp_path: Path) -> None:
+    done = dressage("run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Missing argument 'CONFIG'" in done.stderr
