@@ -32,9 +32,7 @@ def tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
 
 
 def said(*texts: str) -> list[Message]:
-    return [
-        Message(role="user" if i % 2 == 0 else "assistant", content=text) for i, text in enumerate(texts)
-    ]
+    return [Message(role="user" if i % 2 == 0 else "assistant", content=text) for i, text in enumerate(texts)]
 
 
 def ids(*words: str) -> list[int]:

@@ -84,9 +84,7 @@ class Backbone:
         """
         with self.lock:
             training = self.module.training
-            before = [
-                (layer, list(layer.active_adapters), layer.disable_adapters) for layer in _layers(self.module)
-            ]
+            before = [(layer, list(layer.active_adapters), layer.disable_adapters) for layer in _layers(self.module)]
             trainable = [p for p in self.module.parameters() if p.requires_grad]
             try:
                 self._dress(worn)
@@ -114,9 +112,7 @@ class Backbone:
         if adapter not in self._names:
             name = f"worn_{content_hash([str(adapter), weights.hashes(adapter)])}"
             if self._peft is None:
-                self._peft = PeftModel.from_pretrained(
-                    self.module, adapter, adapter_name=name, is_trainable=False
-                )
+                self._peft = PeftModel.from_pretrained(self.module, adapter, adapter_name=name, is_trainable=False)
             else:
                 self._peft.load_adapter(adapter, adapter_name=name, is_trainable=False)
             self._names[adapter] = name

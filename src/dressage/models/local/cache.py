@@ -102,8 +102,7 @@ class RowCache(Cache):  # type: ignore[misc]
         """A copy of a row's keys and values from column `start` to its end."""
         end = self.lengths[row]
         return [
-            (layer.keys[row, :, start:end].clone(), layer.values[row, :, start:end].clone())
-            for layer in self.layers
+            (layer.keys[row, :, start:end].clone(), layer.values[row, :, start:end].clone()) for layer in self.layers
         ]
 
     def move(self, source: int, target: int) -> None:

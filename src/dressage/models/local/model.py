@@ -30,9 +30,7 @@ class LocalModel:
 
     paid = False
 
-    def __init__(
-        self, backbone: Backbone, worn: Worn, *, rows: int, content: object, root: bool = True
-    ) -> None:
+    def __init__(self, backbone: Backbone, worn: Worn, *, rows: int, content: object, root: bool = True) -> None:
         self._backbone, self._worn, self._rows, self._content, self._root = (
             backbone,
             worn,
@@ -126,9 +124,7 @@ class LocalModel:
         def read(at: int, probability_V: torch.Tensor) -> None:
             index = asked[at]
             by_label = {label: float(probability_V[list(ids)].sum()) for label, ids in spelt[index].items()}
-            answers[index] = Distribution(
-                probabilities=by_label, usage=Usage(read=len(prompts[index]), written=1)
-            )
+            answers[index] = Distribution(probabilities=by_label, usage=Usage(read=len(prompts[index]), written=1))
             done(index, answers[index])
 
         with self._backbone.role(self._worn) as module:
@@ -218,9 +214,7 @@ class LocalModel:
             spelt = {label: tokens.label_ids(self.tokenizer, label) for label in labels}
         every = [i for ids in spelt.values() for i in ids]
         if len(every) != len(set(every)):
-            raise ValueError(
-                f"labels {labels} share a token, so their probabilities overlap; offer distinct ones"
-            )
+            raise ValueError(f"labels {labels} share a token, so their probabilities overlap; offer distinct ones")
         return spelt
 
     def _completion(self, draw: Draw) -> Completion:

@@ -129,9 +129,7 @@ def loaded(module: Any, afters: Sequence[Stretch | None]) -> RowCache:
     return cache
 
 
-def batches(
-    sizes: Sequence[tuple[int, int]], limits: Limits, *, most: int | None = None
-) -> Iterator[list[int]]:
+def batches(sizes: Sequence[tuple[int, int]], limits: Limits, *, most: int | None = None) -> Iterator[list[int]]:
     """Indices of (past, new) sizes, the longest first, cut so that each batch is within the limits."""
     batch: list[int] = []
     new = width = 0

@@ -45,9 +45,7 @@ def reply_logprobs(
     most = max(1, piece // max(tails, default=1))
     for batch in _leaves(module, fed, tails, limits, most=most):
         members = [asked[rest.index] for rest in batch]
-        logprobs = _tail_logprobs(
-            module, batch, [replies[i] for i in members], temperature=temperature, piece=piece
-        )
+        logprobs = _tail_logprobs(module, batch, [replies[i] for i in members], temperature=temperature, piece=piece)
         for i, logprob in zip(members, logprobs, strict=True):
             found[i] = logprob
     return found

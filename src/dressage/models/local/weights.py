@@ -46,14 +46,10 @@ def resolve(path: str, revision: str | None, *, adapter: str | None = None) -> S
         folder = cache_root() / "models" / path.rpartition("/")[2]
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(
-                f"revision {revision!r} is for hub names, but {folder} is a folder; leave it out"
-            )
+            raise ValueError(f"revision {revision!r} is for hub names, but {folder} is a folder; leave it out")
         return Source(name=str(_checked_model(folder).resolve()), folder=folder, commit=None, adapter=worn)
     if not _HUB_NAME.fullmatch(path):
-        raise ValueError(
-            f"no model folder {path}; give a folder with config.json and safetensors, or a hub name"
-        )
+        raise ValueError(f"no model folder {path}; give a folder with config.json and safetensors, or a hub name")
     return Source(name=path, folder=None, commit=_commit(path, revision), adapter=worn)
 
 
@@ -127,9 +123,7 @@ def _checked_model(folder: Path) -> Path:
             f"model folder {folder} holds only .bin weights, which can run code when loaded; load it once and"
             " save it again with save_pretrained, which writes safetensors"
         )
-    raise ValueError(
-        f"model folder {folder} has no .safetensors weights; give the folder save_pretrained wrote"
-    )
+    raise ValueError(f"model folder {folder} has no .safetensors weights; give the folder save_pretrained wrote")
 
 
 def _commit(name: str, revision: str | None) -> str:
