@@ -191,6 +191,12 @@ def gates() -> list[GateResult]:
 
 
 @pytest.fixture
+def hostile() -> str:
+    """What a model might write to act in the page or the terminal."""
+    return HOSTILE
+
+
+@pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """A factory of run folders: which stages are there, what the two sides say, the run's name and seed."""
 

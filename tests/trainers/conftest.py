@@ -1,6 +1,5 @@
 """Fixtures for tests of trainers: a tiny real model as a backbone, a workplace, pairs and examples."""
 
-import importlib.util
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,6 @@ from training_parts import WORDS, Desk, TinyBackbone, pair_of, prompt_of, reply_
 
 from dressage.protocols import Example, Pair
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
@@ -20,20 +17,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = importlib.util.spec_from_file_location("make_tiny_model", ROOT / "scripts" / "make_tiny_model.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.make_tiny_model(tmp_path_factory.mktemp("tiny"), seed=0)
-
-
 @pytest.fixture
-def backbone(tiny_folder: Path) -> TinyBackbone:
+def backbone(tiny_model: Path) -> TinyBackbone:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    module = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype="float32").eval().requires_grad_(False)
-    return TinyBackbone(module, AutoTokenizer.from_pretrained(tiny_folder))
+    module = AutoModelForCausalLM.from_pretrained(tiny_model, dtype="float32").eval().requires_grad_(False)
+    return TinyBackbone(module, AutoTokenizer.from_pretrained(tiny_model))
 
 
 @pytest.fixture

@@ -79,13 +79,13 @@ def test_both_layouts_are_the_modules_own_log_probabilities(backbone: TinyBackbo
             assert found.flatten().tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_model_that_does_not_obey_the_mask_gets_plain_rows(backbone: TinyBackbone, tiny_folder) -> None:
+def test_a_model_that_does_not_obey_the_mask_gets_plain_rows(backbone: TinyBackbone, tiny_model) -> None:
     from transformers import AutoModelForCausalLM
 
     pairs = made([(3, 5, 6)])
     assert layout_for(backbone.module, pairs) == "shared"
     # eager attention adds its mask, so a boolean one forbids nothing
-    eager = AutoModelForCausalLM.from_pretrained(tiny_folder, attn_implementation="eager", dtype="float32")
+    eager = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation="eager", dtype="float32")
     eager.requires_grad_(False)
     assert layout_for(eager, pairs) == "apart"
 
