@@ -118,7 +118,7 @@ def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_gives_vectors_only(tiny: Path) -> None:
     settings = settings_of("models", "embedder")(path=str(tiny))
     model = open_kind(settings)
-    assert (settings.embeds, settings.chats, settings.can_read_labels, model.paid) == (True, False, False, False)
+    assert (settings.embeds, settings.chats, settings.gives_labels(), model.paid) == (True, False, False, False)
     with pytest.raises(ValueError, match="vectors only"):
         model.complete([[]], sampling=Sampling(), seeds=[0], done=lambda i, a: None)
     with pytest.raises(ValueError, match="vectors only"):

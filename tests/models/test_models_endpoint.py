@@ -508,7 +508,7 @@ def test_is_found_on_its_shelf_and_answers_for_what_it_cannot_do() -> None:
     settings = settings_of("models", "endpoint")(base_url="http://localhost:8000/v1/", model=MODEL, key_env=None)
     model = open_kind(settings)
     assert settings.identity() == "http://localhost:8000/v1#a-model"
-    assert (settings.chats, settings.can_read_labels, settings.embeds, model.paid) == (True, False, False, True)
+    assert (settings.chats, settings.gives_labels(), settings.embeds, model.paid) == (True, False, False, True)
     assert model.context() is None
     assert model.prompt_tokens(user("a")[0]) is None
     with pytest.raises(ValueError, match="kind: embedder"):

@@ -79,11 +79,6 @@ class Settings(ModelSettings):
             raise ValueError(f"must be probabilities that sum to at most 1, not {value}")
         return value
 
-    @property
-    def can_read_labels(self) -> bool:
-        """Whether this one gives next-token probabilities of labels."""
-        return True
-
     def identity(self) -> str:
         return f"scripted:{content_hash(self.content())}"
 

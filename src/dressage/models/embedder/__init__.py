@@ -33,11 +33,6 @@ class Settings(ModelSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$")
     """Where it runs; auto: the first GPU if there is one."""
 
-    @property
-    def can_read_labels(self) -> bool:
-        """Whether this one gives next-token probabilities of labels."""
-        return False
-
     def folder(self) -> Path:
         """Where the files lie.
 

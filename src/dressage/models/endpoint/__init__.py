@@ -85,8 +85,7 @@ class Settings(ModelSettings):
             raise ValueError("max_cost needs price: {read: …, written: …}; or limit max_tokens_total")
         return self
 
-    @property
-    def can_read_labels(self) -> bool:
+    def gives_labels(self) -> bool:
         """Whether this one gives next-token probabilities of labels."""
         return self.labels
 
