@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
 
 
@@ -18,3 +19,26 @@ class LoraSettings(Frozen):
     """Dropout before A, while training only."""
     targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     """Ends of module names, e.g. [q_proj, v_proj]; all-linear: every linear layer but the output head."""
+
+
+class LoraTrainerSettings(TrainerSettings):
+    """The base of trainers that run a LoRA adapter through transformers' Trainer."""
+
+    learning_rate: float = Field(2e-4, gt=0, le=1)
+    """Peak rate of AdamW; LoRA bears about ten times that of full fine-tuning."""
+    epochs: int = Field(1, ge=1, le=100)
+    """Passes over the data."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """How the rate goes on after the warm-up: down to zero in a line or a half cosine, or not at all."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the rate rises from zero, rounded down to whole steps."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Longer gradients are shortened to this norm."""
+    max_length: int | None = Field(None, ge=8)
+    """Longest prompt plus reply in tokens; null: the model's context. A longer row is refused, never cut."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations to save memory at a third more time; null: on a GPU yes, on a CPU no."""
+    lora: LoraSettings = LoraSettings()
+    """The adapter that is trained."""
+    report_to: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
+    """Trackers told besides the run's own metrics, through transformers."""
