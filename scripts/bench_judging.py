@@ -34,7 +34,8 @@ def main() -> None:
     model = open_kind(settings_of("models", "local").model_validate({"path": options.model, "dtype": "float32"}))
     settings = settings_of("judges", "pointwise").model_validate({"model": "m"})
     judge = open_kind(settings, tools=JudgeTools("bench", {}, lambda name: True))
-    questions = [_question(judge, model, p, i) for i, p in enumerate(prompts(options.ballots))]
+    shortest = sorted((p[-1:] for p in prompts(250)), key=lambda p: len(p[0].content))[: options.ballots]
+    questions = [_question(judge, model, p, i) for i, p in enumerate(shortest)]
     longest = max(model.prompt_tokens(q.messages) for q in questions)
     print(f"{len(questions)} ballots of up to {longest} tokens, {torch.get_num_threads()} threads, float32")
     seeds = list(range(len(questions)))
@@ -78,13 +79,13 @@ def main() -> None:
 def _question(judge: object, model: object, prompt: tuple[Message, ...], number: int) -> Labels:
     """A ballot whose rendered question comes as near to LONGEST tokens as its number asks for."""
     wanted = LONGEST - 7 * (number % 8)
-    text = FILLER
+    text = FILLER.split(". ")[0] + "."
     question: Labels | None = None
     while True:
         (longer,) = judge.ask(Ballot(messages=prompt, texts=(text,)))  # type: ignore[attr-defined]
         if question is not None and model.prompt_tokens(longer.messages) > wanted:  # type: ignore[attr-defined]
             return question
-        question, text = longer, text + FILLER.split(". ")[number % 3] + ". "
+        question, text = longer, text + " " + FILLER.split(". ")[number % 3] + ". "
 
 
 if __name__ == "__main__":
