@@ -11,9 +11,10 @@ from training_parts import TinyBackbone, pair_of, prompt_of, reply_of
 
 from dressage.maths import losses
 from dressage.protocols import Pair
+from dressage.trainers._forks import Fork, laid_out
 from dressage.trainers._logprobs import token_logprobs
+from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo.batches import PairTokens, collate, plan, tokenised
-from dressage.trainers.dpo.policy import Policy, layout_for
 
 lengths = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30)
 
@@ -64,6 +65,22 @@ def test_shared_layout_by_hand() -> None:
     assert batch.reply_N.tolist() == [0, 0, 1]
 
 
+def test_a_fork_of_three_replies_by_hand() -> None:
+    batch = laid_out([Fork((1,), ((2,), (3, 4), (5,))), Fork((6, 7), ((8,),))], layout="shared")
+    assert batch.inputs["input_ids"].tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]]
+    assert batch.inputs["position_ids"].tolist() == [[0, 1, 1, 2, 1], [0, 1, 2, 0, 0]]
+    assert batch.inputs["attention_mask"][0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 0, 1, 0, 0],
+        [1, 0, 1, 1, 0],
+        [1, 0, 0, 0, 1],
+    ]
+    assert batch.where_N.tolist() == [0, 0, 2, 0, 6]
+    assert batch.target_N.tolist() == [2, 3, 4, 5, 8]
+    assert batch.reply_N.tolist() == [0, 1, 1, 2, 3]
+
+
 def test_both_layouts_are_the_modules_own_log_probabilities(backbone: TinyBackbone) -> None:
     pairs = made([(3, 5, 2), (7, 1, 9), (1, 4, 4)])
     policy = Policy(backbone.module)
@@ -82,18 +99,18 @@ def test_both_layouts_are_the_modules_own_log_probabilities(backbone: TinyBackbo
 def test_a_model_that_does_not_obey_the_mask_gets_plain_rows(backbone: TinyBackbone, tiny_model) -> None:
     from transformers import AutoModelForCausalLM
 
-    pairs = made([(3, 5, 6)])
-    assert layout_for(backbone.module, pairs) == "shared"
+    forks = [pair.fork for pair in made([(3, 5, 6)])]
+    assert layout_for(backbone.module, forks) == "shared"
     # eager attention adds its mask, so a boolean one forbids nothing
     eager = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation="eager", dtype="float32")
     eager.requires_grad_(False)
-    assert layout_for(eager, pairs) == "apart"
+    assert layout_for(eager, forks) == "apart"
 
 
 def test_a_model_with_more_after_its_head_is_refused(backbone: TinyBackbone) -> None:
     backbone.module.register_forward_hook(lambda module, args, out: setattr(out, "logits", 3 * out.logits))
     with pytest.raises(ValueError, match="output head"):
-        layout_for(backbone.module, made([(3, 5, 6)]))
+        layout_for(backbone.module, [made([(3, 5, 6)])[0].fork])
 
 
 @pytest.mark.parametrize("chunk", [50, 120, 10_000])
@@ -170,8 +187,8 @@ def test_loss_and_gradient_are_trls(backbone: TinyBackbone, tmp_path, pairs: lis
     microbatch = collate(ours, range(4), layout="shared")
     policy = Policy(theirs.model.get_base_model())
     with torch.no_grad(), theirs.model.disable_adapter():
-        reference = policy(microbatch)
-    loss = losses.dpo(*policy(microbatch).unbind(1), *reference.unbind(1), beta=0.3).loss_B.mean()
+        reference = policy(microbatch).view(-1, 2)
+    loss = losses.dpo(*policy(microbatch).view(-1, 2).unbind(1), *reference.unbind(1), beta=0.3).loss_B.mean()
     loss.backward()
     assert abs(loss.item() - 0.6931) > 0.01  # the adapter is not the reference
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)

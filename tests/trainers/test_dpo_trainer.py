@@ -12,9 +12,9 @@ from training_parts import Desk, TinyBackbone, pair_of
 
 from dressage.protocols import Pair, Trained
 from dressage.trainers._lora import LoraSettings
+from dressage.trainers._policy import Policy
 from dressage.trainers.dpo import Settings
 from dressage.trainers.dpo.batches import collate, tokenised
-from dressage.trainers.dpo.policy import Policy
 from dressage.trainers.dpo.trainer import open as open_dpo
 
 FAST = Settings(learning_rate=3e-3, batch_pairs=4, microbatch_pairs=2, lora=LoraSettings(r=4, alpha=8))
@@ -93,9 +93,9 @@ def test_it_learns_a_word_and_keeps_it_on_other_prompts(backbone, tmp_path) -> N
     batch = collate(held_out, range(8), layout="shared")
     policy = Policy(backbone.module)
     with torch.no_grad():
-        before = policy(batch)
+        before = policy(batch).view(-1, 2)
         PeftModel.from_pretrained(backbone.module, str(result.adapter))
-        after = policy(batch)
+        after = policy(batch).view(-1, 2)
     gained = (after - before)[:, 0] - (after - before)[:, 1]
     assert bool((gained > 0).all())
 
@@ -132,7 +132,7 @@ def drawn(pair: Pair, backbone: TinyBackbone, off: float = 0.0) -> Pair:
     """The pair as if our sampler had drawn it, its recorded log-probabilities off by so many nats."""
     tokens = tokenised(pair, backbone.tokenizer)
     with torch.no_grad():
-        sums = Policy(backbone.module)(collate([tokens], [0], layout="apart"))[0].tolist()
+        sums = Policy(backbone.module)(collate([tokens], [0], layout="apart")).tolist()
     replies = []
     for reply, ids, total in zip((pair.chosen, pair.rejected), (tokens.chosen, tokens.rejected), sums, strict=True):
         each = tuple((total + off) / len(ids) for _ in ids)

@@ -15,8 +15,9 @@ from transformers import Trainer
 
 from dressage.maths import kl
 from dressage.maths.losses import PairLoss
+from dressage.trainers._forks import Batch, Layout
 from dressage.trainers._lora.checks import finite
-from dressage.trainers.dpo.batches import Batch, Layout, PairTokens, Plan, collate
+from dressage.trainers.dpo.batches import PairTokens, Plan, collate
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """This microbatch's part of the batch's mean, so that the parts of a batch add up to it."""
-        batch, lesson = Batch(**inputs), self._lesson
-        index_B = batch.index_B.cpu()
+        lesson, index_B = self._lesson, inputs["index_B"].cpu()
+        batch = Batch(**{name: part for name, part in inputs.items() if name != "index_B"})
         ref_B2 = lesson.reference_P2[index_B].to(self.args.device)
         weight_B = lesson.weight_P[index_B].to(self.args.device)
-        logprob_B2 = model(batch)
+        logprob_B2 = model(batch).view(-1, 2)
         result = lesson.loss(*logprob_B2.unbind(1), *ref_B2.unbind(1))
         loss: Tensor = (weight_B * result.loss_B).sum() / num_items_in_batch
         step = self.state.global_step + 1
@@ -99,7 +100,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
 
 
 def _collated(pairs: list[PairTokens], layout: Layout, indices: list[int]) -> dict[str, Any]:
-    return collate(pairs, indices, layout=layout)._asdict()
+    return {**collate(pairs, indices, layout=layout)._asdict(), "index_B": torch.tensor(indices)}
 
 
 @dataclass

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from dressage.protocols import Backbone, Pair, Progress
 from dressage.records import Candidate, content_hash
+from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import frozen
-from dressage.trainers.dpo.batches import Layout, PairTokens, Plan, collate
-from dressage.trainers.dpo.policy import Policy, on
+from dressage.trainers._policy import Policy
+from dressage.trainers.dpo.batches import PairTokens, Plan, collate
 
 NAME = "reference.safetensors"
 
@@ -34,8 +35,8 @@ def computed(
         policy = Policy(module).eval()
         with progress.task("reference", len(pairs)) as advance:
             for indices in plan.of(0):
-                batch = on(module.device, collate(pairs, indices, layout=layout))
-                logprob_P2[indices] = policy(batch).float().cpu()
+                batch = collate(pairs, indices, layout=layout).on(module.device)
+                logprob_P2[indices] = policy(batch).view(-1, 2).float().cpu()
                 advance(len(indices))
     return logprob_P2
 

@@ -13,11 +13,12 @@ from dressage.maths import losses
 from dressage.protocols import Backbone, Pair, Trained, Workplace
 from dressage.seeds import seed_for
 from dressage.trainers import _huggingface as hf
+from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
+from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo import Settings, reference
-from dressage.trainers.dpo.batches import Layout, PairTokens, Plan, tokenised
+from dressage.trainers.dpo.batches import PairTokens, Plan, tokenised
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
-from dressage.trainers.dpo.policy import Policy, layout_for
 
 LOSSES: Mapping[str, Callable[..., losses.PairLoss]] = {
     "sigmoid": losses.dpo,
@@ -62,7 +63,7 @@ class DPO:
     def _train(
         self, data: Sequence[Pair], pairs: list[PairTokens], backbone: Backbone, workplace: Workplace
     ) -> Trained:
-        layout = layout_for(backbone.module, pairs)
+        layout = layout_for(backbone.module, [pair.fork for pair in pairs])
         plan = Plan(pairs, seed=workplace.seed, batch=self.settings.batch_pairs, micro=self.settings.microbatch_pairs)
         reference_P2 = self._reference(data, pairs, plan, layout=layout, backbone=backbone, workplace=workplace)
         lesson = Lesson(
