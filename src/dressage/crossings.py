@@ -26,6 +26,7 @@ def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         return
     yield from _twice(run)
     yield from _entries(run)
+    yield from _practice(run)
     unable = list(_capabilities(run))
     yield from unable
     if not unable:
@@ -134,7 +135,11 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
     """Each stage needs its input from somewhere."""
     if run.data is None and run.judge is not None and run.judge.input is None:
         yield ("judge",), "has no candidates: add `data:` or judge.input"
-    if run.train is not None and run.train.input is None and run.judge is None:
+    draws = run.data is not None and run.data.per_prompt > 0
+    practises = run.train is not None and run.train.trainer.learns_from == "prompts"
+    if run.judge is not None and run.judge.input is None and not draws and not practises and run.data is not None:
+        yield ("judge",), "has no candidates: raise data.per_prompt above 0, or give judge.input"
+    if run.train is not None and run.train.input is None and run.judge is None and not practises:
         yield ("train",), "has nothing to learn from: add `judge:` or train.input"
     if run.train is not None and run.train.watch and run.data is None:
         yield ("train", "watch"), "looks at dev prompts: add `data:` with a source (per_prompt: 0 draws nothing)"
@@ -144,6 +149,55 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         yield ("evaluate", "policy"), "is `trained`, but nothing trains: add `train:` or name a model"
     if not any((run.data, run.judge, run.train, run.evaluate)):
         yield (), "no stage: add at least one of data:, judge:, train:, evaluate:"
+
+
+def compares(run: RunSettings, name: str) -> bool:
+    """Whether a judge decides between two; a panel is as its members."""
+    judge = run.judges[name]
+    return judge.compares or any(compares(run, member) for member in judge.members())
+
+
+def _practice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    """A trainer that draws for itself needs prompts and a judge that grades, and scores as it samples."""
+    if run.train is None:
+        return
+    if run.train.trainer.learns_from != "prompts":
+        if run.train.opponent:
+            yield (
+                ("train", "opponent"),
+                f"is for trainers that draw for themselves; {run.train.trainer.kind} does not; leave it out",
+            )
+        return
+    kind = run.train.trainer.kind
+    if run.train.input is not None:
+        yield ("train", "input"), f"gives rows, and {kind} draws for itself from data's prompts; leave it out"
+    if run.data is None:
+        yield ("train",), f"{kind} draws from prompts: add `data:` with a source and per_prompt: 0"
+    elif run.data.per_prompt:
+        yield (
+            ("data", "per_prompt"),
+            f"is {run.data.per_prompt}, and {kind} draws for itself: set data.per_prompt: 0 (data then only prepares "
+            "prompts)",
+        )
+    if run.data and run.data.sampling.top_p < 1:
+        yield (
+            ("data", "sampling", "top_p"),
+            f"is {run.data.sampling.top_p:g}: {kind} scores replies under the whole distribution, so it must draw "
+            "from the whole (top_p: 1); lower the temperature instead",
+        )
+    if run.data and run.data.sampling.temperature == 0:
+        yield ("data", "sampling", "temperature"), f"is 0: {kind} learns from differences between draws; raise it"
+    if run.judge is None:
+        yield ("train",), f"{kind} needs a reward: add `judge:` with by: NAME"
+    elif compares(run, run.judge.by) and run.train.opponent is None:
+        yield (
+            ("judge", "by"),
+            f"{run.judge.by!r} compares two replies, and {kind} needs a grade of one; set train.opponent: reference "
+            "(the grade is then the probability of beating a reply of the policy training starts from), or take a "
+            "judge that grades",
+        )
+    elif not compares(run, run.judge.by) and run.train.opponent is not None:
+        yield ("train", "opponent"), f"is for judges that compare; {run.judge.by!r} grades; leave it out"
 
 
 def substance(run: RunSettings, name: str) -> frozenset[str]:

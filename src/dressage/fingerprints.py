@@ -41,7 +41,8 @@ def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:
             needed: list[Stage] = []
             if settings.data and (settings.train.input is None or settings.train.watch):
                 needed.append("data")
-            return (*needed, *(("judge",) if settings.train.input is None else ()))
+            labelled = settings.train.input is None and settings.train.trainer.learns_from != "prompts"
+            return (*needed, *(("judge",) if labelled else ()))
         case "evaluate":
             assert settings.evaluate is not None
             return ("data", *(("train",) if settings.evaluate.policy == "trained" else ()))
@@ -79,11 +80,23 @@ def _section(settings: RunSettings, stage: Stage) -> dict[str, JsonValue]:
     if stage == "evaluate" and settings.data:
         found["sampling"] = found["sampling"] or settings.data.sampling.model_dump(mode="json")
         found["policy"] = [found["policy"], settings.policy]
-    if stage == "train" and settings.train and settings.train.watch and settings.data:
+    if stage == "train" and settings.train and settings.data and (settings.train.watch or _practises(settings)):
         found["sampling"] = settings.data.sampling.model_dump(mode="json")
+    if stage == "train" and settings.judge and _practises(settings):
+        graded = settings.judge
+        found["reward"] = {
+            "by": graded.by,
+            "broken_response": graded.broken_response,
+            "max_chars": graded.max_chars,
+        }
     if stage in ("data", "train"):
         found["policy"] = settings.policy
     return found
+
+
+def _practises(settings: RunSettings) -> bool:
+    """Whether the trainer draws for itself, and its draws are graded by judge.by."""
+    return settings.train is not None and settings.train.trainer.learns_from == "prompts"
 
 
 def _plain(value: Any) -> Any:
@@ -102,8 +115,9 @@ def _judges(settings: RunSettings, stage: Stage) -> set[str]:
     named: list[str] = []
     if stage == "judge" and settings.judge:
         named = [settings.judge.by, *settings.judge.beside]
-    if stage == "train" and settings.train and settings.train.watch:
-        named = [settings.train.watch]
+    if stage == "train" and settings.train:
+        named = [settings.train.watch] if settings.train.watch else []
+        named += [settings.judge.by] if settings.judge and _practises(settings) else []
     if stage == "evaluate" and settings.evaluate:
         named = [*settings.evaluate.by, *([settings.judge.by] if settings.judge else [])]
     return set(_with_members(settings, named))

@@ -120,7 +120,10 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
         cast=cast,
         progress=progress,
         log=lambda row: append_line(metrics, {"stage": stage, "round": 0, **row}),
-        forget=lambda: keep_lines(metrics, lambda row: row.get("stage") != stage),
+        forget=lambda after: keep_lines(
+            metrics,
+            lambda row: row.get("stage") != stage or (isinstance(row.get("step"), int) and row["step"] <= after),
+        ),
     )
     with counting() as spent:
         try:
@@ -203,6 +206,7 @@ def _run_train(settings: RunSettings, here: Here) -> Outcome:
         base=str(getattr(base, "path", base.identity())),
         sampling=settings.data.sampling if settings.data else Sampling(),
         judged_by="pairs of the user's own" if brought or settings.judge is None else f"judge `{settings.judge.by}`",
+        reward=settings.judge,
     )
     return train.run(here, settings.train, origin=origin)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dressage.crossings import compares
 from dressage.plugins import open_kind
 from dressage.records import Prompt, Split
 from dressage.settings import RunSettings
@@ -96,7 +97,7 @@ def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, wo
     """Adds what a judge costs on so many judgements."""
     work.judgements += items
     asked = list(_asked(settings, name))
-    orders = 2 if _compares(settings, name) else 1
+    orders = 2 if compares(settings, name) else 1
     work.calls += items * orders * len(asked)
     work.read += int(items * orders * len(asked) * tokens_each)
     for model in asked:
@@ -105,12 +106,6 @@ def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, wo
             read_cost = items * orders * tokens_each * price.read / 1e6
             most = items * orders * 512 * price.written / 1e6
             work.cost = (work.cost[0] + read_cost, work.cost[1] + read_cost + most)
-
-
-def _compares(settings: RunSettings, name: str) -> bool:
-    """Whether a judge decides between two; a panel is as its members."""
-    judge = settings.judges[name]
-    return judge.compares or any(_compares(settings, member) for member in judge.members())
 
 
 def _asked(settings: RunSettings, name: str) -> Iterator[str]:
@@ -134,7 +129,7 @@ def _judge(settings: RunSettings, prompts: list[Prompt]) -> Work:
             if name == settings.judge.by
             else min(len(training), settings.judge.beside_prompts or len(training))
         )
-        pairs = per * (per - 1) // 2 if _compares(settings, name) else per
+        pairs = per * (per - 1) // 2 if compares(settings, name) else per
         _judged(settings, name, some * pairs, each, work)
     return work
 
@@ -143,13 +138,29 @@ def _train(settings: RunSettings, prompts: list[Prompt]) -> Work:
     """At most one pair a prompt for best against worst, every pair of candidates otherwise."""
     if settings.data is None or settings.judge is None:
         return Work()
+    assert settings.train is not None
     training = _of(prompts, "train")
+    if settings.train.trainer.learns_from == "prompts":
+        return _practised(settings, training)
     per = settings.data.per_prompt
     pairs = len(training) * (1 if settings.judge.pairing == "best_worst" else per * (per - 1) // 2)
     each = _tokens(training) / max(1, len(training)) + settings.data.sampling.max_new_tokens
     epochs = getattr(settings.train and settings.train.trainer, "epochs", 1)
     # a pair is two sequences; forward, reference and backward weigh about four readings
     return Work(read=int(pairs * 2 * each * 4 * epochs))
+
+
+def _practised(settings: RunSettings, training: list[Prompt]) -> Work:
+    """A trainer that draws for itself: its draws, their grades, and about four readings of each for learning."""
+    assert settings.data is not None
+    assert settings.judge is not None
+    assert settings.train is not None
+    draws, reply = settings.train.trainer.draws(), settings.data.sampling.max_new_tokens
+    prompt = _tokens(training) / max(1, len(training))
+    epochs = getattr(settings.train.trainer, "epochs", 1)
+    work = Work(draws=draws, written=draws * reply, read=int(draws * (prompt + reply) * (1 + 3 * epochs)))
+    _judged(settings, settings.judge.by, draws, prompt + reply + 80, work)
+    return work
 
 
 def _evaluate(settings: RunSettings, prompts: list[Prompt]) -> Work:
@@ -166,9 +177,9 @@ def _evaluate(settings: RunSettings, prompts: list[Prompt]) -> Work:
     each = _tokens(held) / max(1, len(held)) + sampling.max_new_tokens + 80
     for name in chosen.by:
         # one that grades looks at each side's reply, the predecessor's included
-        _judged(settings, name, turns * (challengers + (not _compares(settings, name))), each, work)
+        _judged(settings, name, turns * (challengers + (not compares(settings, name))), each, work)
     if settings.judge:  # grades both sides, and finds the best of n
         pairs, singles = best_of * (best_of - 1) // 2, best_of + 2
-        compares = _compares(settings, settings.judge.by)
-        _judged(settings, settings.judge.by, turns * (pairs if compares else singles), each, work)
+        asked = pairs if compares(settings, settings.judge.by) else singles
+        _judged(settings, settings.judge.by, turns * asked, each, work)
     return work

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import Field
 
-from dressage.records import Ballot, Candidate, Finish, Frozen, Message, Prompt, Usage, content_hash
+from dressage.records import Ballot, Candidate, Failure, Finish, Frozen, Grade, Message, Prompt, Usage, content_hash
 
 Conversation = Sequence[Message]
 
@@ -84,7 +84,12 @@ class TrainerSettings(Settings):
     """The base of every trainer's settings."""
 
     shelf: ClassVar[str] = "trainers"
-    learns_from: ClassVar[Literal["pairs", "examples"]] = "pairs"
+    learns_from: ClassVar[Literal["pairs", "examples", "prompts"]] = "pairs"
+    """Judged pairs; replies to imitate; or prompts, to which it draws replies itself and has them graded."""
+
+    def draws(self) -> int:
+        """Replies that a trainer which learns from prompts draws in all, for `plan` and the limit on failures."""
+        return 0
 
 
 # ---------------------------------------------------------------- models
@@ -316,6 +321,14 @@ class Progress(Protocol):
     def say(self, line: str) -> None: ...
 
 
+class Kept(Protocol):
+    """The checkpoints of a training (dressage.checkpoints): whole folders, damaged ones set aside."""
+
+    def newest(self) -> tuple[int, Path] | None: ...
+
+    def commit(self, step: int, write: Callable[[Path], None]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a trainer may write and to whom it reports."""
@@ -323,8 +336,39 @@ class Workplace:
     folder: Path
     seed: int
     log: Callable[[Mapping[str, float | int | str]], None]
-    """Appends one JSON line to the run's metrics."""
+    """Appends one JSON line to the run's metrics; `step` counts optimizer steps or updates from 1."""
     progress: Progress
+    checkpoints: Kept
+    rewind: Callable[[int], None]
+    """Drops the lines logged after this step: training goes on from there."""
+
+    def resume(self) -> tuple[int, Path] | None:
+        """The checkpoint to go on from, or null for a start; what was logged after it is dropped."""
+        found = self.checkpoints.newest()
+        self.rewind(found[0] if found else 0)
+        return found
+
+
+Graded = Grade | Failure
+"""A judge's answer about one reply; a failure is never a score."""
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What an on-policy trainer is handed: it knows neither judges nor engines."""
+
+    sampling: Sampling
+    """How `draw` draws; a trainer scores at the same temperature."""
+    draw: Callable[[Sequence[Prompt], int, int], list[Candidate]]
+    """(prompts, replies a prompt, update) → replies of the policy as it is now, prompt by prompt."""
+    reward: Callable[[Sequence[Prompt], Sequence[Candidate]], list[Graded]]
+    """(the prompt of each candidate, candidates) → one answer a candidate, in order."""
+    kept: Callable[[int], list[tuple[Candidate, Graded]] | None]
+    """What an earlier attempt at this training drew in that update and how it was graded; null: nothing whole."""
+    keep: Callable[[int, Sequence[tuple[Candidate, Graded]]], None]
+    """Commits an update's replies and grades: labels that were paid for are not paid for again."""
+    watch: Callable[[int], float | None] | None = None
+    """(update) → how often the watch judge prefers the policy to its start on dev prompts; null: nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -337,6 +381,19 @@ class Trained:
 
 
 class Trainer(Protocol):
+    """What `open(settings)` gives; a kind that learns from prompts is opened with `practice` too."""
+
+    def tokens(self, row: Any, backbone: Backbone) -> int:
+        """How long a row is, for the share of rows that do not fit."""
+        ...
+
+    def limit(self, backbone: Backbone) -> int | None:
+        """The longest row that fits; null where nothing limits it."""
+        ...
+
     def train(self, data: Sequence[Any], backbone: Backbone, workplace: Workplace) -> Trained:
-        """Learns from pairs or examples (`learns_from`), leaves a peft adapter in the workplace's folder."""
+        """Learns from pairs, examples or prompts (`learns_from`), leaves a peft adapter in the workplace's folder.
+
+        Killed at any moment and called again with the same things, it goes on from `workplace.resume()`.
+        """
         ...

@@ -70,10 +70,13 @@ class TrainSection(Frozen):
     """What learns, and how fast."""
     input: AnySource | None = None
     """Pairs (or examples) of your own instead of this run's judge stage."""
+    opponent: Literal["reference"] | None = None
+    """With a judge that compares and a trainer that draws for itself: the grade of a reply is the probability that
+    it beats one of the policy training starts from."""
     watch: str | None = None
     """A judge that looks on during training to notice over-optimisation; it never rewards."""
     watch_prompts: int = Field(32, ge=1)
-    """How many dev prompts the watch judge sees, before and after training."""
+    """How many dev prompts the watch judge sees, each time it looks."""
     max_unfit: Share = 0.05
     """A larger share of rows that do not fit the context stops the stage; none is ever cut."""
 

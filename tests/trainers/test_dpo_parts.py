@@ -1,7 +1,6 @@
 """Batches, layouts and log-probabilities of dpo: by hand, by property, against whole logits and against TRL."""
 
 import random
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from training_parts import TinyBackbone, pair_of, prompt_of, reply_of
 from dressage.maths import losses
 from dressage.protocols import Pair
 from dressage.trainers._forks import Fork, laid_out
-from dressage.trainers._logprobs import token_logprobs
 from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo.batches import PairTokens, collate, plan, tokenised
 
@@ -111,31 +109,6 @@ def test_a_model_with_more_after_its_head_is_refused(backbone: TinyBackbone) -> 
     backbone.module.register_forward_hook(lambda module, args, out: setattr(out, "logits", 3 * out.logits))
     with pytest.raises(ValueError, match="output head"):
         layout_for(backbone.module, [made([(3, 5, 6)])[0].fork])
-
-
-@pytest.mark.parametrize("chunk", [50, 120, 10_000])
-@pytest.mark.parametrize("bias", [True, False])
-def test_head_has_autograds_value_and_gradient(chunk: int, bias: bool) -> None:
-    torch.manual_seed(0)
-    head = torch.nn.Linear(8, 50, bias=bias).requires_grad_(False)
-    hidden_ND, target_N, weight_N = torch.randn(7, 8), torch.randint(50, (7,)), torch.randn(7)
-    values, gradients = [], []
-    for compute in (
-        partial(token_logprobs, chunk_logits=chunk),
-        lambda h, head, y: head(h).log_softmax(-1).gather(1, y[:, None])[:, 0],
-    ):
-        hidden = hidden_ND.clone().requires_grad_()
-        logprob_N = compute(hidden, head, target_N)
-        (logprob_N * weight_N).sum().backward()
-        values.append(logprob_N.detach())
-        gradients.append(hidden.grad)
-    assert torch.allclose(*values, atol=1e-6)
-    assert torch.allclose(*gradients, atol=1e-6)
-
-
-def test_a_trainable_head_is_refused() -> None:
-    with pytest.raises(ValueError, match="trainable"):
-        token_logprobs(torch.randn(2, 8), torch.nn.Linear(8, 50), torch.tensor([1, 2]))
 
 
 def test_drawn_tokens_are_used_as_they_are(backbone: TinyBackbone) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dressage.checkpoints import Checkpoints
 from dressage.protocols import Pair, Workplace
 from dressage.records import Candidate, Message, Prompt
 
@@ -49,9 +50,21 @@ class Desk:
     lines: list[dict[str, Any]] = field(default_factory=list)
     progress: Quiet = field(default_factory=Quiet)
 
+    said: list[str] = field(default_factory=list)
+
     @property
     def workplace(self) -> Workplace:
-        return Workplace(self.folder, self.seed, lambda line: self.lines.append(dict(line)), self.progress)
+        return Workplace(
+            folder=self.folder,
+            seed=self.seed,
+            log=lambda line: self.lines.append(dict(line)),
+            progress=self.progress,
+            checkpoints=Checkpoints(self.folder / "checkpoints", key="test", say=self.said.append),
+            rewind=self._rewind,
+        )
+
+    def _rewind(self, after: int) -> None:
+        self.lines[:] = [line for line in self.lines if 0 < line.get("step", 0) <= after]
 
 
 def prompt_of(i: int, words: int = 4) -> Prompt:

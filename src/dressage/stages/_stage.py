@@ -96,8 +96,8 @@ class Here:
     progress: Progress
     log: Callable[[Mapping[str, float | int | str]], None]
     """Appends a line to the run's metrics."""
-    forget: Callable[[], None]
-    """Drops what an unfinished attempt at this stage has logged."""
+    forget: Callable[[int], None]
+    """Drops what an unfinished attempt at this stage has logged after that step; 0: all of it."""
 
     def journal(self) -> Journal:
         """The paid answers of this stage that are in no shard yet."""

@@ -23,6 +23,8 @@ Group = tuple[Prompt, list[Candidate]]
 def run(here: Here, settings: JudgeSection) -> Outcome:
     """Every candidate graded (or every pair compared) by the training judge; the judges beside only recorded."""
     items = _items(here, settings)
+    if not items:  # the trainer draws for itself, and has its draws graded as it goes
+        return Outcome((), {"candidates": 0})
     groups = in_groups(judging.by_prompt(items), settings.shard_prompts)
     beside = {p.id for p, _ in judging.by_prompt(items)[: settings.beside_prompts]}
     found = split(here, groups, ids=_id)
@@ -48,8 +50,6 @@ def _items(here: Here, settings: JudgeSection) -> list[Item]:
     else:
         prompts = {p.id: p for p in rows_of(here.inputs["data"], Prompt)}
         items = [(prompts[c.prompt_id], c) for c in rows_of(here.inputs["data"], Candidate)]
-    if not items:
-        raise StageError("judge has no candidates: raise data.per_prompt above 0, or give judge.input")
     return items
 
 

@@ -1,4 +1,4 @@
-"""Learn from preferences. Reads preferences (or your own pairs) and the policy; writes an adapter, a checkpoint."""
+"""Learn from labels. Reads preferences, rows of your own or prompts, and the policy; writes adapter, checkpoint."""
 
 import json
 import shutil
@@ -9,18 +9,21 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from dressage.checkpoints import Checkpoints
 from dressage.clock import spending
-from dressage.engines import judging
-from dressage.engines.sampling import Role, draw
 from dressage.plugins import open_kind
 from dressage.protocols import Example, Pair, Sampling, Trained, Workplace
 from dressage.records import Candidate, Checkpoint, Preference, Prompt
 from dressage.seeds import seed_for
-from dressage.settings import TrainSection
+from dressage.settings import JudgeSection, TrainSection
 from dressage.sources._columns import example_of, pair_of
 from dressage.sources._rows import read
-from dressage.stages._stage import Here, Outcome, StageError, drawn_by_seed
+from dressage.stages._practice import Rehearsal, update_shards
+from dressage.stages._stage import Here, Outcome, StageError
+from dressage.stages._watching import Watch, watch
 from dressage.store import Shard, commit_shard, commit_text, file_hash, rows_in, rows_of, shard_done
+
+Data = Sequence[Pair | Example | Prompt]
 
 
 @dataclass(frozen=True)
@@ -32,33 +35,58 @@ class Origin:
     base: str
     sampling: Sampling
     judged_by: str
+    reward: JudgeSection | None
+    """Who grades what an on-policy trainer draws."""
 
 
 def run(here: Here, settings: TrainSection, *, origin: Origin) -> Outcome:
-    """Trains once; a killed training starts again from its beginning."""
-    if (shard := shard_done(here.folder, "00000", key=here.key)) and not damaged_adapter(here.folder, shard):
-        return Outcome((shard,), _kept_facts(here))
-    here.forget()
+    """Trains once; a killed training goes on from its newest whole checkpoint."""
+    if done := _done(here):
+        return done
     backbone = here.cast.model(origin.policy)
-    trainer = open_kind(settings.trainer)
+    watching = watch(here, settings, start=backbone, sampling=origin.sampling)
+    trainer = open_kind(settings.trainer, **_handed(here, settings, origin, watching))
     data = _data(here, settings)
     fitting, unfit = _fitting(data, trainer, backbone, settings.max_unfit)
     work = here.folder / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    place = Workplace(work, seed_for(here.seed, "train", here.round) % 2**31, here.log, here.progress)
+    place = Workplace(
+        folder=work,
+        seed=seed_for(here.seed, "train", here.round) % 2**31,
+        log=here.log,
+        progress=here.progress,
+        checkpoints=Checkpoints(work / "checkpoints", key=here.key, say=here.progress.say),
+        rewind=here.forget,
+    )
     with spending("training"):
         trained: Trained = trainer.train(fitting, backbone, place)
     facts: dict[str, JsonValue] = {**trained.facts, "rows": len(fitting), "rows_unfit": unfit}
-    if settings.watch:
-        facts |= _watched(here, settings, origin, trained.adapter)
-    adapter = here.folder / "adapter"
+    if watching:
+        facts |= _watched(watching, backbone.wearing(trained.adapter))
     _card(trained.adapter, settings, origin, facts)
+    return _kept(here, trained, backbone, {**facts, "updates": _updates(settings, trained)})
+
+
+def _updates(settings: TrainSection, trained: Trained) -> int:
+    """How many updates left a shard of draws and grades."""
+    return trained.step if settings.trainer.learns_from == "prompts" else 0
+
+
+def _handed(here: Here, settings: TrainSection, origin: Origin, watching: Watch | None) -> dict[str, Any]:
+    """What a trainer needs from elsewhere: one that learns from prompts draws and has its draws graded."""
+    if settings.trainer.learns_from != "prompts":
+        return {}
+    assert origin.reward is not None
+    backbone = here.cast.model(origin.policy)
+    return {"practice": Rehearsal(here, settings, origin.reward, backbone, origin.sampling, watching).practice()}
+
+
+def _kept(here: Here, trained: Trained, backbone: Any, facts: dict[str, JsonValue]) -> Outcome:
+    """Moves the adapter and the trainer's artifacts to their place, commits the checkpoint, clears the workplace."""
+    work, adapter = here.folder / "work", here.folder / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     trained.adapter.rename(adapter)
     for artifact in work.glob("reference.*"):
         artifact.replace(here.folder / artifact.name)
-    shutil.rmtree(work)
     checkpoint = Checkpoint(
         adapter="adapter",
         base=backbone.fingerprint,
@@ -67,8 +95,21 @@ def run(here: Here, settings: TrainSection, *, origin: Origin) -> Outcome:
         files={f.name: file_hash(f) for f in sorted(adapter.iterdir()) if f.is_file()},
     )
     commit_text(here.folder / "facts.json", _json(facts))
-    shard = commit_shard(here.folder, "00000", key=here.key, tables={Checkpoint: [checkpoint]})
-    return Outcome((shard,), facts)
+    commit_shard(here.folder, "00000", key=here.key, tables={Checkpoint: [checkpoint]})
+    shutil.rmtree(work)
+    done = _done(here)
+    assert done is not None
+    return done
+
+
+def _done(here: Here) -> Outcome | None:
+    """What a finished training left, if all of it is whole: the adapter, and the draws of every update."""
+    shard = shard_done(here.folder, "00000", key=here.key)
+    if shard is None or damaged_adapter(here.folder, shard):
+        return None
+    facts = _kept_facts(here)
+    drawn = update_shards(here, int(str(facts.get("updates", 0))))
+    return None if drawn is None else Outcome((shard, *drawn), facts)
 
 
 def damaged_adapter(folder: Path, shard: Shard) -> str | None:
@@ -94,8 +135,13 @@ def _kept_facts(here: Here) -> dict[str, JsonValue]:
 # ---------------------------------------------------------------- what is learnt from
 
 
-def _data(here: Here, settings: TrainSection) -> Sequence[Pair | Example]:
+def _data(here: Here, settings: TrainSection) -> Data:
     learns = settings.trainer.learns_from
+    if learns == "prompts":
+        prompts = sorted((p for p in rows_of(here.inputs["data"], Prompt) if p.split == "train"), key=lambda p: p.id)
+        if not prompts:
+            raise StageError("train has no prompts to practise on; give data.source a train split")
+        return prompts
     if settings.input is not None:
         source = open_kind(settings.input)
         if learns == "pairs":
@@ -124,9 +170,7 @@ def _preferred(here: Here) -> list[Pair]:
     ]
 
 
-def _fitting(
-    data: Sequence[Pair | Example], trainer: Any, backbone: Any, at_most: float
-) -> tuple[list[Pair | Example], int]:
+def _fitting(data: Data, trainer: Any, backbone: Any, at_most: float) -> tuple[list[Pair | Example | Prompt], int]:
     """The rows that fit the context whole; none is cut, and too many misfits stop the stage."""
     limit = trainer.limit(backbone)
     fitting = [row for row in data if limit is None or trainer.tokens(row, backbone) <= limit]
@@ -139,35 +183,17 @@ def _fitting(
     return fitting, unfit
 
 
-# ---------------------------------------------------------------- watching, and the card
+# ---------------------------------------------------------------- the card
 
 
-def _watched(here: Here, settings: TrainSection, origin: Origin, adapter: Path) -> dict[str, JsonValue]:
-    """How often the watch judge prefers the trained policy on dev prompts: falling while the reward rises
-    is over-optimisation."""
-    assert settings.watch is not None
-    dev = sorted((p for p in rows_of(here.inputs["data"], Prompt) if p.split == "dev"), key=lambda p: p.id)
-    chosen = drawn_by_seed(dev, settings.watch_prompts, here.seed, "watch", here.round)
-    if not chosen:
-        raise StageError("train.watch looks at dev prompts and there are none; give data.source a dev split")
-    before = here.cast.model(origin.policy)
-    journal = here.journal()
-    sides = {"watch before": before, "watch after": before.wearing(adapter)}
-    with here.progress.task("watching", 3 * len(chosen)) as advance:
-        replies = []
-        for name, model in sides.items():
-            role = Role(name, model, (here.seed, "train", here.round))
-            drawn = draw(role, chosen, per_prompt=1, sampling=origin.sampling, journal=journal, advance=advance)
-            replies.append({c.prompt_id: c for c in drawn.candidates})
-        bench = here.cast.bench(settings.watch, journal=journal, max_chars=20_000, advance=advance)
-        duels = [(p, replies[1][p.id], replies[0][p.id]) for p in chosen if p.id in replies[0] and p.id in replies[1]]
-        labels = judging.duel(bench, duels)
-    wins = [(1 + (v.margin > 0) - (v.margin < 0)) / 2 for v in labels.verdicts]
+def _watched(watching: Watch, policy: Any) -> dict[str, JsonValue]:
+    """What the watch judge says after training."""
+    found = watching.look(policy)
     return {
-        "watch_judge": settings.watch,
-        "watch_prefers_trained": sum(wins) / len(wins) if wins else None,
-        "watch_prompts": len(wins),
-        "watch_failures": len(labels.failures),
+        "watch_judge": watching.judge,
+        "watch_prefers_trained": found.prefers,
+        "watch_prompts": found.prompts,
+        "watch_failures": found.failures,
     }
 
 

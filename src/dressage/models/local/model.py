@@ -67,9 +67,10 @@ class LocalModel:
         content = {"on": self._content, "adapter": weights.hashes(worn) if worn else None}
         return LocalModel(self._backbone, worn, rows=self._rows, content=content, root=False)
 
-    def as_is(self) -> "LocalModel":
-        """The backbone with whatever adapter is active right now: how a trainer draws from its policy."""
-        content = {"on": self._content, "adapter": "as is"}
+    def as_is(self, *names: object) -> "LocalModel":
+        """The backbone with whatever adapter is active right now: how a trainer draws from its policy. `names` say
+        which policy that is (the run's stage, the update), for the fingerprint of what it draws."""
+        content = {"on": self._content, "adapter": ["as is", *names]}
         return LocalModel(self._backbone, "as is", rows=self._rows, content=content, root=False)
 
     def complete(

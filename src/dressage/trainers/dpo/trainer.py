@@ -55,6 +55,7 @@ class DPO:
             RuntimeError: policy and reference do not coincide, or the adapter did not learn.
         """
         workplace.folder.mkdir(parents=True, exist_ok=True)
+        workplace.rewind(0)
         pairs = [tokenised(pair, backbone.tokenizer) for pair in data]
         hf.refuse_unfit([(p.prompt_id, p.length) for p in pairs], self.limit(backbone))
         with hf.silent():

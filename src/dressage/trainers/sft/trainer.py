@@ -48,6 +48,7 @@ class SFT:
             RuntimeError: the adapter did not learn.
         """
         workplace.folder.mkdir(parents=True, exist_ok=True)
+        workplace.rewind(0)
         rows = [labelled(example, backbone.tokenizer) for example in data]
         named = [(e.prompt.id, len(row["input_ids"])) for e, row in zip(data, rows, strict=True)]
         hf.refuse_unfit(named, self.limit(backbone))
