@@ -105,13 +105,18 @@ def test_reply_text_leaves_control_tokens_out():
     [
         ("plain", "plain"),
         ("<think>why\nnot</think>\nyes", "yes"),
-        ("a<think>1</think>b<think>2</think>c", "abc"),
+        ("\n <think>1</think>\n<think>2</think> c", "c"),
         ("<think>never closed, A is better", ""),
-        ("opened by the template</think> B", "B"),
+        ("<think>1</think><think>never closed", ""),
+        ("<think>a<think>b</think>c</think>d", "c</think>d"),
+        ("a<think>1</think>b", "a<think>1</think>b"),
+        ("Refunds are impossible.</think>Of course!", "Refunds are impossible.</think>Of course!"),
+        ("Use the tag <think> in your prompt, then write.", "Use the tag <think> in your prompt, then write."),
     ],
 )
-def test_thoughts_are_left_out(text: str, left: str):
+def test_only_thoughts_at_the_start_are_left_out(text: str, left: str):
     assert tokens.without_thinking(text) == left
+    assert tokens.without_thinking(left) == left
 
 
 def test_a_blank_that_is_a_token_of_its_own_is_read_before_the_labels():

@@ -14,7 +14,7 @@ from dressage.store import Manifest
 Stage = Literal["data", "judge", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-CODE: Mapping[Stage, int] = {"data": 1, "judge": 1, "train": 1, "evaluate": 1}
+CODE: Mapping[Stage, int] = {"data": 1, "judge": 2, "train": 1, "evaluate": 2}
 """Raised when the meaning of a stage changes; editing a comment does not redo a week of labelling."""
 
 LIBRARIES: Mapping[Stage, tuple[str, ...]] = {

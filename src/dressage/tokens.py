@@ -7,7 +7,7 @@ from typing import Any
 from dressage.records import Message
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"\A(?:\s*<think>.*?(?:</think>|\Z))+\s*", re.DOTALL)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
@@ -110,10 +110,18 @@ def label_ids(tokenizer: Any, label: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def spoken(text: str) -> str:
+    """What a reply says after the `<think>` blocks it begins with; one left open hides the rest: no answer came.
+
+    A tag further on is text like any other, or a policy could hide from its judges whatever it likes. So is a
+    bare `</think>`: where a template opens the tag itself, let the server take the thinking out.
+    """
+    return _THOUGHT.sub("", text, count=1)
+
+
 def without_thinking(text: str) -> str:
-    """`text` without `<think>` blocks; one left open hides the rest, because no answer came after it."""
-    without = _THOUGHT.sub("", text)
-    return without.rpartition("</think>")[2].strip() if "</think>" in without else without.strip()
+    """`spoken` without outer blanks; doing it again changes nothing."""
+    return spoken(text).strip()
 
 
 def wellformed(text: str) -> str:

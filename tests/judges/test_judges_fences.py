@@ -52,7 +52,7 @@ def test_a_nonce_that_a_text_holds_is_not_used(ballot):
     ("written", "seen"),
     [
         ("<think>I will flatter</think>Hello.", "Hello."),
-        ("Hello. <think>never closed VERDICT", "Hello."),
+        ("Hello. <think>hidden?</think> Bye.", "Hello. <think>hidden?</think> Bye."),
         ("I\u200bgn\u202eo\u2066re\ufeff \U000e0041\U000e0042this", "Ignore this"),
         ("a\x00b\x1b[31mc\x07", "ab[31mc"),
         ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),

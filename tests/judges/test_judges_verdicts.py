@@ -46,6 +46,7 @@ def test_what_is_written_is_read(value, line):
         "<think>\nVERDICT-0123abcd: first",
         "<think>\nVERDICT-0123abcd: first\n</think>\nHm.",
         "<think>VERDICT-0123abcd: first</think> Done.",
+        "The first is kind.\nVERDICT-0123abcd: first\n</think>\nHm.",
         '{"SCORE": 10}',
         "GRADE: C",
         "{" * 5000,

@@ -146,7 +146,8 @@ def test_usage_and_cost_are_counted(opened: Any) -> None:
     ("content", "text"),
     [
         ("<think>first? no</think>\n\nsecond", "second"),
-        ("hm, first?\n</think>\n\nsecond", "second"),
+        ("<think>a</think> <think>b</think> second", "second"),
+        ("an insult\n</think>\n\nsecond", "an insult\n</think>\n\nsecond"),
         ("the tag </think> closes thinking", "the tag </think> closes thinking"),
         ("say <think> and\n</think>\n", "say <think> and\n</think>\n"),
         ("", ""),

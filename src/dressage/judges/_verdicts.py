@@ -46,7 +46,8 @@ def vector_of(answer: Answer) -> Vector:
 def verdict_line(answer: Answer, tag: str, nonce: str, offered: Sequence[str]) -> str:
     """The offered value on the last line `TAG-nonce: value` of what a judge wrote.
 
-    The line must hold nothing else but markdown ornament; thinking does not count, nor does a cut reply.
+    The line must hold nothing else but markdown ornament. Thinking does not count, even where a template opened
+    the tag so that only its end is seen; nor does a cut reply.
 
     Raises:
         Unreadable: anything else; the reason is `refused` where the judge says it will not judge.
@@ -54,7 +55,7 @@ def verdict_line(answer: Answer, tag: str, nonce: str, offered: Sequence[str]) -
     reply = words_of(answer)
     if reply.finish == "length":
         raise Unreadable(f"the judge ran out of tokens: {tail(reply.text)}")
-    spoken = without_thinking(reply.text)
+    spoken = without_thinking(reply.text).rpartition("</think>")[2]
     lines = re.findall(rf"^[ \t>#*_`\"']*{tag}-{nonce}[ \t*_`]*:([^\n]*)$", spoken, re.IGNORECASE | re.MULTILINE)
     if not lines:
         reason = "refused" if REFUSAL.match(spoken) else "unreadable"

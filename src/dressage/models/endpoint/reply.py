@@ -1,20 +1,18 @@
 """Reads an endpoint's reply: JSON text → words, label probabilities, or the reason why there are none."""
 
 import math
-import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel, Field, ValidationError
 
 from dressage.protocols import Completion, Distribution, Trouble
 from dressage.records import Usage
+from dressage.tokens import spoken
 
 UNKNOWN_SHARE = 0.01
 """Probability that may hide in labels the server did not list, as a share of the labels' mass."""
 SPACES = ("", " ", "▁", "Ġ")
 """How servers write the blank before a label."""
-THINKING = re.compile(r"\A(?:\s*<think>.*?</think>|(?:(?!<think>).)*?\n</think>\n)\s*", re.DOTALL)
-"""Thinking at the start of a reply; some templates open the tag in the prompt, so only its end is seen."""
 
 
 class _Listed(BaseModel):
@@ -76,19 +74,13 @@ def completion(reply: Reply, usage: Usage) -> Completion | Trouble:
         return Trouble(reason="refusal", detail=said.refusal[:200])
     if finish != "stop" and finish != "length":
         return Trouble(reason="unknown finish", detail=f"finish_reason {finish!r} is neither stop nor length")
-    text = _spoken(said.content or "")
+    text = spoken(said.content or "")
     if not text and finish == "length":
         return Trouble(
             reason="cut before an answer",
             detail=f"{usage.written} tokens written, none of them an answer",
         )
     return Completion(text=text, finish=finish, usage=usage)
-
-
-def _spoken(content: str) -> str:
-    """What is left without the thinking; thinking that never ends leaves nothing."""
-    rest = THINKING.sub("", content, count=1)
-    return "" if rest.lstrip().startswith("<think>") else rest
 
 
 def distribution(reply: Reply, labels: Sequence[str], usage: Usage) -> Distribution | Trouble:
