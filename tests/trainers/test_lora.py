@@ -98,7 +98,7 @@ def test_a_frozen_adapter_trains_nothing_and_that_is_an_error(backbone, tmp_path
     with adapted(backbone.module, LORA, seed=1, start=None) as model:
         save(moved(model), tmp_path / "a")
     with frozen(backbone.module, tmp_path / "a") as module, pytest.raises(ValueError, match="trainable"):
-        GradientWitness(module)
+        GradientWitness(trainable(module))
 
 
 class Two(torch.nn.Module):
@@ -120,7 +120,7 @@ class Two(torch.nn.Module):
 
 def test_zero_gradients_of_a_are_fine_while_b_is_zero() -> None:
     model = Two()
-    witness = GradientWitness(model)
+    witness = GradientWitness(trainable(model))
     (model.near() + model.far()).backward()
     witness.look(1)
     witness.settle()
@@ -129,7 +129,7 @@ def test_zero_gradients_of_a_are_fine_while_b_is_zero() -> None:
 
 def test_a_layer_without_gradient_is_named() -> None:
     model = Two()
-    witness = GradientWitness(model)
+    witness = GradientWitness(trainable(model))
     model.near().backward()
     witness.look(1)
     with pytest.raises(RuntimeError, match="far_lora_A"):
@@ -138,7 +138,7 @@ def test_a_layer_without_gradient_is_named() -> None:
 
 def test_a_zero_gradient_of_a_with_a_moving_b_is_named() -> None:
     model = Two()
-    witness = GradientWitness(model)
+    witness = GradientWitness(trainable(model))
     for step in (1, 2):
         (model.near() + model.far()).backward()
         if step == 2:
@@ -158,4 +158,4 @@ def test_what_is_no_number_stops(bad: float) -> None:
     model = Two()
     (model.near() * bad).backward()
     with pytest.raises(FloatingPointError, match="near_lora"):
-        GradientWitness(model).look(1)
+        GradientWitness(trainable(model)).look(1)

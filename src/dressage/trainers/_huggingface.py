@@ -1,4 +1,4 @@
-"""transformers' Trainer as both `dpo` and `sft` run it: every changed default stated, silent, no checkpoints."""
+"""transformers' Trainer as `dpo`, `sft` and `reward` run it: defaults stated, silent, checkpoints by us."""
 
 import logging
 import os
@@ -13,11 +13,12 @@ from transformers.utils import logging as transformers_logging
 
 from dressage.protocols import Backbone, Workplace
 from dressage.seeds import seed_for
+from dressage.trainers._lora.adapter import trainable
 from dressage.trainers._lora.checks import GradientWitness
 
 
 class Schedule(Protocol):
-    """The settings that a gradient trainer has; both kinds spell them alike."""
+    """The settings that a gradient trainer has; the kinds spell them alike."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -89,28 +90,39 @@ def one_process(trainer: Any) -> None:
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
-    """At each step: gradients looked at before the weights move, progress told after."""
+    """At each step: gradients looked at before the weights move; after, the run is told and the state is kept."""
 
-    def __init__(self, witness: GradientWitness, advance: Callable[[int], None]) -> None:
-        self._witness, self._advance = witness, advance
+    def __init__(self, trainer: Any, workplace: Workplace, advance: Callable[[int], None], *, save_every: int) -> None:
+        self._trainer, self._workplace, self._advance = trainer, workplace, advance
+        self._save_every = save_every
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._witness.look(state.global_step + 1)
+        self._trainer.witness.look(state.global_step + 1)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """A step's numbers, all of them; the line first, so that no checkpoint is ahead of the run's metrics."""
+        if "loss" not in logs:
+            return
+        step = state.global_step
+        self._workplace.log({"step": step, **logs})
+        if step % self._save_every == 0 or step == state.max_steps:
+            self._workplace.checkpoints.commit(step, self._trainer.keep)
         self._advance(1)
 
 
-def watched(trainer: Any, workplace: Workplace, *, steps: int) -> int:
-    """Runs the trainer under a watcher; returns the number of trainable parameters."""
+def watched(trainer: Any, workplace: Workplace, *, steps: int, save_every: int) -> int:
+    """Runs the trainer under a watcher, from the newest checkpoint on; returns the number of trainable parameters."""
     one_process(trainer)
-    witness = GradientWitness(trainer.model)
+    trainer.witness = GradientWitness(trainable(trainer.model))
     trainer.remove_callback(PrinterCallback)
+    found = workplace.resume()
     with workplace.progress.task("training", steps) as advance:
-        trainer.add_callback(Watcher(witness, advance))
-        trainer.train()
-    witness.settle()
-    return witness.count
+        advance(found[0] if found else 0)
+        trainer.add_callback(Watcher(trainer, workplace, advance, save_every=save_every))
+        trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+    trainer.witness.settle()
+    count: int = trainer.witness.count
+    return count
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """What must be true of every step of a training: finite numbers, and gradients that reach the whole adapter."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
-
-from dressage.trainers._lora.adapter import trainable
 
 
 def finite(loss: Tensor, *, step: int, about: str) -> Tensor:
@@ -27,8 +27,8 @@ class GradientWitness:
     was non-zero and did receive a gradient in the same step; a B must have received a non-zero one in some step.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._parameters = trainable(model)
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = dict(parameters)
         self._missing = set(self._parameters)
         self._zero = set(self._parameters)
         self._owed: set[str] = set()
@@ -62,6 +62,14 @@ class GradientWitness:
             partner = name.replace("lora_A", "lora_B")
             if partner != name and partner in moving and bool(self._parameters[partner].any()):
                 self._owed.add(name)
+
+    def memory(self) -> dict[str, list[str]]:
+        """What it has not seen yet, as plain JSON, for a checkpoint."""
+        return {"missing": sorted(self._missing), "zero": sorted(self._zero), "owed": sorted(self._owed)}
+
+    def recall(self, memory: Mapping[str, Sequence[str]]) -> None:
+        """Goes on from what an earlier process had not seen."""
+        self._missing, self._zero, self._owed = (set(memory[name]) for name in ("missing", "zero", "owed"))
 
     def settle(self) -> None:
         """After the last step.

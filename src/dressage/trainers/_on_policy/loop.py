@@ -1,0 +1,319 @@
+"""The on-policy loop: draw, reward, advantage, update, record.
+
+ppo, grpo and rloo differ in how a graded reply becomes an advantage, and in little else (see Algorithm).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dressage.maths import kl
+from dressage.maths.advantages import Advantages, explained_variance
+from dressage.protocols import Backbone, Graded, Practice, Trained, Workplace
+from dressage.records import Candidate, Prompt
+from dressage.seeds import seed_for
+from dressage.tokens import prompt_ids
+from dressage.trainers import _huggingface as hf
+from dressage.trainers._lora import LoraSettings
+from dressage.trainers._lora.adapter import adapted, adapter_hash, save
+from dressage.trainers._on_policy import OnPolicySettings, state
+from dressage.trainers._on_policy.alarms import Alarms
+from dressage.trainers._on_policy.crew import Crew, crew
+from dressage.trainers._on_policy.critic import Critic
+from dressage.trainers._on_policy.learner import CriticRates, Learner
+from dressage.trainers._on_policy.roles import Roles
+from dressage.trainers._on_policy.rollout import Rollout, rollout_of, seen
+from dressage.trainers._on_policy.scoring import Scoring, scored, start_gap
+from dressage.trainers._on_policy.trackers import trackers
+from dressage.trainers._policy import layout_for
+
+Rows = Sequence[tuple[Candidate, Graded]]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What one on-policy trainer has of its own."""
+
+    advantages: Callable[[Rollout, float], Advantages]
+    """(the rollout, β) → advantages of every token; the returns are the critic's targets."""
+    penalty: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """(log π, log π_old, log ref) → what a token's KL costs in the loss, per unit of β; null: it is in the reward."""
+    critic: CriticRates | None = None
+    critic_lora: LoraSettings | None = None
+    """The critic's own adapter; null: a head on the policy's hidden states."""
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """A trainer that draws from the policy as it learns."""
+
+    settings: OnPolicySettings
+    practice: Practice
+    algorithm: Algorithm
+
+    def tokens(self, row: Prompt, backbone: Backbone) -> int:
+        """Tokens of the prompt and of the longest reply that may be drawn to it."""
+        return len(prompt_ids(backbone.tokenizer, row.messages)) + self.practice.sampling.max_new_tokens
+
+    def limit(self, backbone: Backbone) -> int | None:
+        """The model's context; null where it has none."""
+        return hf.limit(backbone, None)
+
+    def train(self, data: Sequence[Prompt], backbone: Backbone, workplace: Workplace) -> Trained:
+        """Practises on `data`; leaves `adapter/` in the workplace.
+
+        Raises:
+            ValueError: no prompts, an adapter to start from of another shape, sampling that cannot be learnt from.
+            FloatingPointError: a loss or gradient that is not finite; no weight was touched by that step.
+            TrainingStopped: an alarm rang; what was drawn and graded is kept.
+            RuntimeError: sampler and trainer disagree, or the adapter did not learn.
+        """
+        self._possible(data)
+        workplace.folder.mkdir(parents=True, exist_ok=True)
+        module, seed = backbone.module, seed_for(workplace.seed, "lora")
+        with hf.silent(), adapted(module, self.settings.lora, seed=seed, start=backbone.adapter) as model:
+            with hf.checkpointing(module, self.settings.gradient_checkpointing):
+                roles = Roles(model, start=backbone.adapter, critic=self.algorithm.critic_lora)
+                run = _Run(self, data, backbone, workplace, roles=roles, crew=crew())
+                before = adapter_hash(model)
+                facts = run.to_the_end()
+            facts["adapter_hash"] = hf.changed(before, adapter_hash(model))
+            folder = save(model, workplace.folder / "adapter")
+        return Trained(adapter=folder, step=self.settings.updates, facts=facts)
+
+    def _possible(self, data: Sequence[Prompt]) -> None:
+        """What a YAML cannot say wrong, but a caller can."""
+        sampling = self.practice.sampling
+        if sampling.top_p < 1 or sampling.temperature == 0:
+            raise ValueError(
+                f"replies are drawn with temperature {sampling.temperature:g} and top_p {sampling.top_p:g}; "
+                f"{self.settings.kind} scores them under the whole distribution at that temperature: it needs top_p 1 "
+                "and a temperature above 0"
+            )
+        if not data:
+            raise ValueError("there is nothing to practise on: no prompts reached the trainer")
+
+
+class _Run:
+    """One training from its newest checkpoint to its end."""
+
+    def __init__(
+        self,
+        trainer: OnPolicy,
+        data: Sequence[Prompt],
+        backbone: Backbone,
+        workplace: Workplace,
+        *,
+        roles: Roles,
+        crew: Crew,
+    ) -> None:
+        self.settings, self.practice, self.algorithm = trainer.settings, trainer.practice, trainer.algorithm
+        self.data, self.backbone, self.workplace = data, backbone, workplace
+        self.roles, self.crew = roles, crew
+        module = backbone.module
+        critic = None
+        if self.algorithm.critic is not None:
+            width = module.config.get_text_config().hidden_size
+            critic = Critic(roles, width=width, device=module.device, own=self.algorithm.critic_lora is not None)
+        self.learner = Learner(roles, critic, self.settings, rates=self.algorithm.critic, crew=crew)
+        controller = self.settings.kl
+        start: kl.FixedKL | kl.AdaptiveKL = kl.FixedKL(controller.coefficient)
+        if controller.kind == "adaptive":
+            start = kl.AdaptiveKL(controller.coefficient, controller.target, controller.horizon)
+        self.standing = state.Standing(0, start, Alarms(self.settings.alarms))
+
+    def to_the_end(self) -> dict[str, float | int | str]:
+        """Every update that is still to be done; then the facts."""
+        if (found := self.workplace.resume()) is not None:
+            self.standing = state.read(found[1], self.learner, self.standing)
+        tell = trackers(self.settings.report_to, self.workplace.folder, self.settings.model_dump(mode="json"))
+        with self.workplace.progress.task("training", self.settings.updates) as advance:
+            advance(self.standing.update)
+            for update in range(self.standing.update + 1, self.settings.updates + 1):
+                told, spent = self._update(update)
+                self.standing.update = update
+                self.standing.ends = [*(self.standing.ends or []), _short(told)]
+                if self.crew.leads:
+                    self.workplace.log({"step": update, **told, **spent})
+                tell({**told, **spent}, update)
+                self._alarm(told, update)
+                if self.crew.leads and (update % self.settings.save_every == 0 or update == self.settings.updates):
+                    self.workplace.checkpoints.commit(update, lambda f: state.write(f, self.learner, self.standing))
+                advance(1)
+        self.learner.settle()
+        return self._facts()
+
+    def _update(self, update: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Draw, reward, advantage, update: what it says of itself, and what it cost in time."""
+        clock = _Clock()
+        rows = self._rows(update, clock)
+        told = _about(rows)
+        rollout = rollout_of(rows, {p.id: p for p in self.data}, self.settings, tokenizer=self.backbone.tokenizer)
+        if rollout is None:
+            return told, clock.spent
+        how = self._scoring(rollout)
+        with clock.counting("scoring"):
+            rollout = scored(rollout, self.roles, self.learner.critic, how=how, crew=self.crew)
+        if update == 1:
+            told["start/gap"] = self._start_gap(rollout, how)
+        beta = self.standing.kl.coefficient
+        advantages = self.algorithm.advantages(rollout, beta)
+        with clock.counting("learning"):
+            told |= self.learner.learn(
+                rollout, advantages, update=update, seed=self.workplace.seed, how=how, penalty=self._penalty(beta)
+            )
+        told |= self._objective(rollout, advantages)
+        self.standing.kl = self.standing.kl.after(told["objective/kl"], len(rollout.score_S))
+        return told, clock.with_rates(tokens=int(rollout.real_ST.sum()), replies=len(rollout.score_S))
+
+    def _rows(self, update: int, clock: "_Clock") -> Rows:
+        """The graded replies of an update: those kept by an earlier attempt, or new ones, which are kept at once."""
+        rows = self.practice.kept(update)
+        if rows is None and self.crew.leads:
+            prompts = self._prompts(update)
+            with clock.counting("drawing"):
+                drawn = self.practice.draw(prompts, self.settings.per_prompt, update)
+            by_id = {p.id: p for p in prompts}
+            with clock.counting("judging"):
+                graded = self.practice.reward([by_id[c.prompt_id] for c in drawn], drawn)
+            if len(graded) != len(drawn):
+                raise ValueError(f"the reward gave {len(graded)} answers to {len(drawn)} replies; it owes one each")
+            rows = list(zip(drawn, graded, strict=True))
+            self.practice.keep(update, rows)
+        self.crew.wait()
+        if rows is None:
+            rows = self.practice.kept(update)
+        assert rows is not None
+        return rows
+
+    def _prompts(self, update: int) -> list[Prompt]:
+        """The next prompts of an endless row of shuffled epochs: a function of the update's number alone."""
+        size, count = len(self.data), self.settings.prompts_per_update
+        chosen: dict[str, Prompt] = {}
+        for place in range((update - 1) * count, update * count):
+            epoch, at = divmod(place, size)
+            order = list(range(size))
+            Random(seed_for(self.workplace.seed, "prompts", epoch)).shuffle(order)
+            prompt = self.data[order[at]]
+            chosen[prompt.id] = prompt  # where an epoch ends within an update, a prompt may come up twice
+        return list(chosen.values())
+
+    def _scoring(self, rollout: Rollout) -> Scoring:
+        if self.standing.layout is None:
+            with self.roles.wearing("reference") as module:
+                self.standing.layout = layout_for(module, rollout.forks)
+        return Scoring(
+            "shared" if self.standing.layout == "shared" else "apart",
+            microbatch=self.settings.microbatch_prompts,
+            temperature=self.practice.sampling.temperature,
+        )
+
+    def _start_gap(self, rollout: Rollout, how: Scoring) -> float:
+        """Before the first step the policy is its reference, on the same batch to the last bit."""
+        gap = start_gap(rollout, self.roles, how=how)
+        if gap != 0.0:
+            raise RuntimeError(
+                f"before the first step the policy differs from its reference by {gap:.2g} nats on a token: they do "
+                "not start as the same model, so the KL would pull to somewhere else than where the run starts from"
+            )
+        return gap
+
+    def _penalty(self, beta: float) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+        penalty = self.algorithm.penalty
+        return None if penalty is None else lambda *of: beta * penalty(*of)
+
+    def _objective(self, rollout: Rollout, told: Advantages) -> dict[str, float]:
+        """What the update optimised, as it stood before learning."""
+        kl_ST = kl.k1(rollout.old_logprob_ST, rollout.ref_logprob_ST) * rollout.real_ST
+        k3_ST = kl.k3(rollout.old_logprob_ST, rollout.ref_logprob_ST) * rollout.real_ST
+        found = {
+            "objective/kl": float(kl_ST.sum(1).mean()),
+            "objective/kl_k3": float(k3_ST.sum(1).mean()),
+            "objective/kl_coefficient": self.standing.kl.coefficient,
+            "objective/rewards": float(rollout.score_S.mean()),
+        }
+        if rollout.value_ST is not None:
+            explained = explained_variance(rollout.value_ST, told.return_ST, rollout.mask_ST)
+            found["value/explained_variance"] = float(explained)
+        return found
+
+    def _alarm(self, told: Mapping[str, float], update: int) -> None:
+        self.standing.alarms.look(told, update=update)
+        watch, every = self.practice.watch, self.settings.alarms.watch_every
+        if watch is not None and update % every == 0 and self.crew.leads:
+            prefers = watch(update)
+            if prefers is not None:
+                self.workplace.log({"step": update, "watch/prefers": prefers})
+                self.standing.alarms.watch(prefers, update=update)
+
+    def _facts(self) -> dict[str, float | int | str]:
+        said = self.standing.ends or [{}]
+        last = said[-max(1, len(said) // 4) :]
+        learnt = self.learner.counts()
+        return {
+            "updates_done": self.standing.update,
+            "prompts": len(self.data),
+            "layout": self.standing.layout or "",
+            **learnt,
+            **{f"start/{name}": x for name, x in said[0].items()},
+            **{f"end/{name}": sum(one.get(name, 0.0) for one in last) / len(last) for name in said[-1]},
+        }
+
+
+def _short(told: Mapping[str, float]) -> dict[str, float]:
+    """What the facts at the end are made of."""
+    named = {"score": "objective/scores", "kl": "objective/kl", "entropy": "policy/entropy", "length": "reply/tokens"}
+    return {short: told[name] for short, name in named.items() if name in told}
+
+
+def _about(rows: Rows) -> dict[str, float]:
+    """What the draws and their grades say before anything is learnt from them."""
+    found = seen(rows)
+    told = {
+        "judge/failed": 1 - found.graded / max(1, found.replies),
+        "judge/cost": found.cost,
+        "reply/count": float(found.replies),
+        "reply/tokens": found.tokens / max(1, found.replies),
+        "reply/truncated": found.truncated / max(1, found.replies),
+    }
+    if found.scores:
+        score_S = torch.tensor(found.scores, dtype=torch.float64)
+        told["objective/scores"] = float(score_S.mean())
+        told["objective/scores_std"] = float(score_S.std(correction=0))
+    return told
+
+
+class _Clock:
+    """Seconds by phase; they are no part of what must be equal after a resume."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    def counting(self, phase: str) -> "_Phase":
+        return _Phase(self.spent, f"time/{phase}")
+
+    def with_rates(self, *, tokens: int, replies: int) -> dict[str, float]:
+        rates = {
+            f"rate/{name.partition('/')[2]}_tokens_per_second": tokens / max(1e-9, seconds)
+            for name, seconds in self.spent.items()
+        }
+        whole = sum(self.spent.values())
+        return {**self.spent, **rates, "rate/replies_per_second": replies / max(1e-9, whole)}
+
+
+@dataclass
+class _Phase:
+    spent: dict[str, float]
+    name: str
+    began: float = 0.0
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *raised: Any) -> None:
+        self.spent[self.name] = self.spent.get(self.name, 0.0) + time.monotonic() - self.began
