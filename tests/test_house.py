@@ -35,7 +35,7 @@ def tree(path: Path) -> ast.Module:
 
 # ---------------------------------------------------------------- who imports whom
 
-GROUND = {"records", "protocols", "store", "checkpoints", "seeds", "tokens", "plugins", "settings", "clock"}
+GROUND = {"records", "protocols", "store", "checkpoints", "seeds", "tokens", "plugins", "settings", "clock", "accounts"}
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
 VIEWS = {"report", "terminal", "reading", "comparing", "showing", "doctor"}
 FRAME = {"standing", "pipeline", "planning"}

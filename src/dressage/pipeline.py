@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dressage import config
+from dressage.accounts import Accounts
 from dressage.clock import counting
 from dressage.fingerprints import Stage, inputs_of, parts_of
 from dressage.protocols import Progress
@@ -110,7 +111,8 @@ def _damaged(place: Path, manifest: Manifest) -> str | None:
 def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest, progress: Progress) -> None:
     place = stage_folder(folder, stage)
     metrics = folder / "metrics.jsonl"
-    cast = Cast(settings.models, settings.judges, seed=settings.seed)
+    accounts = Accounts(folder / "spending.jsonl")
+    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts)
     here = Here(
         folder=place,
         inputs={s: stage_folder(folder, s) for s in inputs_of(settings, stage)},

@@ -1,5 +1,6 @@
 """models/endpoint against a real server on loopback that breaks in every way a server can."""
 
+import asyncio
 import itertools
 import json
 import logging
@@ -19,6 +20,7 @@ import pytest
 from fault_server import MODEL, FaultServer, drips, garbage, hangs_up, reply, says, serving, status
 from pydantic import ValidationError
 
+from dressage.accounts import Account
 from dressage.models.endpoint import Price, Settings
 from dressage.models.endpoint.model import Endpoint
 from dressage.models.endpoint.model import open as open_endpoint
@@ -34,6 +36,7 @@ from dressage.models.endpoint.stops import (
 from dressage.plugins import open_kind, settings_of
 from dressage.protocols import Completion, Distribution, Sampling, Trouble
 from dressage.records import Message, Usage
+from dressage.store import StoreError
 
 CANARY = "sk-canary-0123456789"
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
@@ -54,8 +57,8 @@ def opened() -> Iterator[Callable[..., Endpoint]]:
     def open_one(server: FaultServer | str, **settings: Any) -> Endpoint:
         url = server if isinstance(server, str) else server.base_url
         quick = {"key_env": "CANARY_KEY", "backoff_s": 0.01, "timeout_s": 5}
-        spent = settings.pop("spent", None)
-        models.append(open_endpoint(Settings(base_url=url, model=MODEL, **{**quick, **settings}), spent=spent))
+        account = settings.pop("account", None)
+        models.append(open_endpoint(Settings(base_url=url, model=MODEL, **{**quick, **settings}), account=account))
         return models[-1]
 
     yield open_one
@@ -119,6 +122,18 @@ def test_no_key_is_sent_where_none_is_needed(opened: Any, monkeypatch: pytest.Mo
         ask(opened(server, key_env=None), "hi")
     assert "Authorization" not in server.headers[0]
     assert CANARY not in str(server.headers)
+
+
+def test_no_server_is_told_of_an_organization_but_by_the_yaml(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-canary")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-canary")
+    with serving(lambda nth, body: says("ok")) as server:
+        ask(opened(server), "hi")
+        ask(opened(server, organization="org-ours", project="proj-ours"), "hi")
+    assert "canary" not in str(server.headers).replace(CANARY, "")
+    assert not {"openai-organization", "openai-project"} & {name.lower() for name in server.headers[0]}
+    named = {name.lower(): value for name, value in server.headers[1].items()}
+    assert (named["openai-organization"], named["openai-project"]) == ("org-ours", "proj-ours")
 
 
 def test_really_asks_at_once_and_never_more_than_it_may(opened: Any) -> None:
@@ -229,6 +244,23 @@ def test_labels_are_asked_for_in_one_token_at_temperature_1(opened: Any) -> None
     assert (body["max_tokens"], body["top_logprobs"], body["temperature"]) == (1, 20, 1.0)
 
 
+def begun() -> list[Message]:
+    return [Message(role="user", content="q"), Message(role="assistant", content="Score:")]
+
+
+def test_a_begun_answer_ends_the_question_or_opens_the_reply(opened: Any) -> None:
+    with serving(lambda nth, body: says("A", logprobs=listed(A=0.75, B=0.25))) as server:
+        for settings in ({}, {"label_cue": "continued"}):
+            model = opened(server, labels=True, **settings)
+            answers = model.label_probabilities([begun()], [("A", "B")], done=lambda i, a: None)
+            assert isinstance(answers[0], Distribution)
+    asked, continued = server.bodies
+    assert asked["messages"] == [{"role": "user", "content": "q\n\nScore:"}]
+    assert not {"continue_final_message", "add_generation_prompt"} & asked.keys()
+    assert continued["messages"] == [m.model_dump() for m in begun()]
+    assert (continued["continue_final_message"], continued["add_generation_prompt"]) == (True, False)
+
+
 def test_a_server_without_logprobs_is_told_from_one_with_them(opened: Any) -> None:
     with serving(lambda nth, body: says("A")) as server:
         labelled = opened(server, labels=True).label_probabilities(user("q"), [("A",)], done=lambda i, a: None)
@@ -267,6 +299,26 @@ def test_a_rate_limit_holds_all_requests_back(opened: Any) -> None:
         first.join()
     assert len(arrived) == 3
     assert min(arrived[1:]) - arrived[0] >= 0.5
+
+
+def test_a_later_rate_limit_does_not_end_a_longer_one(opened: Any) -> None:
+    arrived: list[float] = []
+
+    def script(nth: int, body: dict[str, Any]) -> Any:
+        arrived.append(time.monotonic())
+        return [status(429, Retry_After="0.8"), late(429, Retry_After="0.1")][nth] if nth < 2 else says("ok")
+
+    def late(code: int, **headers: str) -> Any:
+        async def act(request: Any) -> Any:
+            await asyncio.sleep(0.2)
+            return await status(code, **headers)(request)
+
+        return act
+
+    with serving(script) as server:
+        assert [a.text for a in ask(opened(server, concurrency=2), "a", "b")] == ["ok", "ok"]
+    assert len(arrived) == 4
+    assert min(arrived[2:]) - arrived[0] >= 0.8
 
 
 def test_retry_after_as_a_date_is_capped_by_the_deadline(opened: Any) -> None:
@@ -398,14 +450,32 @@ def test_the_budget_is_never_passed_and_what_was_had_is_handed_over(opened: Any)
     assert "max_tokens_total 100" in str(error.value)
 
 
-def test_what_earlier_runs_spent_counts(opened: Any) -> None:
+def test_what_earlier_stages_spent_counts(opened: Any) -> None:
     with serving(lambda nth, body: says("ok")) as server:
         price = Price(read=1e6, written=1e6)  # a token costs 1
-        model = opened(server, price=price, max_cost=100, spent=Usage(read=30, written=30, cost=60))
-        with pytest.raises(OverBudget, match="max_cost 100"):
-            ask(model, "a")
+        before = Account()
+        before.book(Usage(read=30, written=30, cost=60))
+        with pytest.raises(OverBudget, match=r"this run has spent 30 \+ 30 tokens .*max_cost 100"):
+            ask(opened(server, price=price, max_cost=100, account=before), "a")
         assert server.bodies == []
-        assert ask(opened(server, price=price, max_cost=101, spent=Usage(cost=60)), "a")[0].text == "ok"
+        assert ask(opened(server, price=price, max_cost=101, account=before), "a")[0].text == "ok"
+
+
+def test_two_models_at_one_endpoint_share_its_account(opened: Any) -> None:
+    with serving(lambda nth, body: says("ok")) as server:
+        account = Account()
+        one, other = (opened(server, max_tokens_total=52, account=account) for _ in range(2))
+        ask(one, "a")  # 12 tokens, and 41 at worst for the next
+        with pytest.raises(OverBudget, match=r"10 \+ 2 tokens"):
+            ask(other, "a")
+
+
+def test_an_account_that_cannot_be_kept_stops_with_one_error(opened: Any) -> None:
+    def full(used: Usage, seen: bool) -> None:
+        raise StoreError("spending.jsonl cannot be written: no space left")
+
+    with serving(lambda nth, body: says("ok")) as server, pytest.raises(StoreError, match="no space left"):
+        ask(opened(server, account=Account(full)), *"abc")
 
 
 def test_a_request_that_was_cut_off_counts_as_its_worst_case(opened: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import JsonValue
 
+from dressage.accounts import Accounts
 from dressage.clock import spending
 from dressage.engines.asking import Asker
 from dressage.engines.hearing import Bench
@@ -28,14 +29,24 @@ class StageError(RuntimeError):
 class Cast:
     """The models and judges of a run, each opened once, when first asked for."""
 
-    def __init__(self, models: Mapping[str, ModelSettings], judges: Mapping[str, JudgeSettings], *, seed: int) -> None:
-        self._models, self._judges, self._seed = models, judges, seed
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        judges: Mapping[str, JudgeSettings],
+        *,
+        seed: int,
+        accounts: Accounts,
+    ) -> None:
+        self._models, self._judges, self._seed, self._accounts = models, judges, seed, accounts
         self._open: dict[str, Model] = {}
 
     def model(self, name: str) -> Any:
         if name not in self._open:
+            settings = self._models[name]
+            spends = getattr(settings, "spends", False)
+            handed = {"account": self._accounts.of(settings.identity())} if spends else {}
             with spending("loading"):
-                self._open[name] = open_kind(self._models[name])
+                self._open[name] = open_kind(settings, **handed)
         return self._open[name]
 
     def judge(self, name: str) -> Judge:

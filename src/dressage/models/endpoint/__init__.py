@@ -29,6 +29,9 @@ class Settings(ModelSettings):
     """A model behind an OpenAI-compatible server."""
 
     chats: ClassVar[bool] = True
+    spends: ClassVar[bool] = True
+    """Whoever opens it hands over the run's account at `identity()`."""
+    code_version: ClassVar[int] = 2
 
     kind: Literal["endpoint"] = "endpoint"
     base_url: str
@@ -37,6 +40,10 @@ class Settings(ModelSettings):
     """The name the server knows the model by."""
     key_env: str | None = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The name of the environment variable that holds the key (never the key); null: no key is needed."""
+    organization: str | None = Field(None, min_length=1)
+    """Sent as OpenAI-Organization; null: not sent, whatever the environment says."""
+    project: str | None = Field(None, min_length=1)
+    """Sent as OpenAI-Project; null: not sent, whatever the environment says."""
     concurrency: int = Field(8, ge=1, le=1024)
     """Requests in flight at most."""
     timeout_s: float = Field(120, gt=0, le=3600)
@@ -48,13 +55,17 @@ class Settings(ModelSettings):
     price: Price | None = None
     """What a million tokens cost; null: costs are not counted."""
     max_cost: float | None = Field(None, gt=0)
-    """The run stops before it spends more than this, in the currency of `price`."""
+    """The run stops before it spends more than this here, in the currency of `price`: all its stages and attempts
+    together, as runs/<name>/spending.jsonl has it. Runs of several seeds are several runs."""
     max_tokens_total: int | None = Field(None, ge=1)
-    """The run stops before more tokens than this are read and written."""
+    """The run stops before more tokens than this are read and written; counted in the same way."""
     expects: str | None = Field(None, min_length=1)
     """The model name every reply must carry; null: the same as `model`; `any`: not checked."""
     labels: bool = False
     """Whether the server gives `top_logprobs`, so that it can judge in one forward pass."""
+    label_cue: Literal["asked", "continued"] = "asked"
+    """Where a judge's begun answer (`Score:`) goes with `labels`: `asked`, at the end of the question, as any server
+    understands; `continued`, as the open beginning of the reply (vLLM, SGLang: continue_final_message)."""
     send_seed: bool = True
     """Sends each draw's seed, cut to 31 bits; false for servers that refuse the field."""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -94,5 +105,5 @@ class Settings(ModelSettings):
 
     def content(self) -> object:
         """What can change an answer: not the key's variable, nor pace, patience, prices and limits."""
-        kept = {"kind", "base_url", "model", "expects", "labels", "send_seed", "token_limit", "extra_body"}
+        kept = {"kind", "base_url", "model", "expects", "labels", "label_cue", "send_seed", "token_limit", "extra_body"}
         return self.model_dump(mode="json", include=kept)

@@ -1,12 +1,15 @@
-"""Money and tokens of one endpoint: a request starts only if its worst case fits, so limits are hard."""
+"""Money and tokens of one endpoint: a request starts only if its worst case fits, so a run's limits are hard."""
 
 import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from dressage.accounts import Account
 from dressage.models.endpoint import Settings
 from dressage.models.endpoint.stops import OverBudget
 from dressage.records import Usage
+
+NOTHING = Usage()
 
 
 def worst_case(settings: Settings, body: Mapping[str, Any]) -> Usage:
@@ -21,12 +24,11 @@ def priced(settings: Settings, read: int, written: int) -> Usage:
 
 
 class Ledger:
-    """What was spent, what may have been spent unseen, and what requests in flight may still spend."""
+    """The run's account (what was spent, what may have been unseen), and what requests in flight may still spend."""
 
-    def __init__(self, settings: Settings, *, spent: Usage) -> None:
+    def __init__(self, settings: Settings, *, account: Account) -> None:
         self._settings = settings
-        self.spent = spent
-        self._guessed = Usage()
+        self._account = account
         self._reserved: list[Usage] = []
         self._changed = asyncio.Condition()
 
@@ -44,17 +46,21 @@ class Ledger:
             self._reserved.append(worst)
 
     async def settle(self, worst: Usage, real: Usage | None) -> None:
-        """Books what a request used; null where it may have been billed but nobody said how much."""
+        """Books what a request used; null where it may have been billed but nobody said how much.
+
+        Raises:
+            StoreError: where the account cannot be kept.
+        """
         async with self._changed:
             self._reserved.remove(worst)
-            if real is None:
-                self._guessed += worst
-            else:
-                self.spent += real
             self._changed.notify_all()
+            if real is None:
+                self._account.suspect(worst)
+            elif real != NOTHING:
+                self._account.book(real)
 
     def _fits(self, worst: Usage) -> bool:
-        total = sum(self._reserved, start=self.spent + self._guessed) + worst
+        total = sum(self._reserved, start=self._account.spent + self._account.unseen) + worst
         limits = self._settings
         return (limits.max_cost is None or total.cost <= limits.max_cost) and (
             limits.max_tokens_total is None or total.read + total.written <= limits.max_tokens_total
@@ -64,11 +70,13 @@ class Ledger:
         limits = self._settings
         names = ("max_cost", "max_tokens_total")
         named = [f"{name} {value:g}" for name in names if (value := getattr(limits, name)) is not None]
-        unseen = f" and up to {_said(self._guessed)} on requests without an answer" if self._guessed.read else ""
+        guessed = self._account.unseen
+        unseen = f" and up to {_said(guessed)} on requests without an answer" if guessed != NOTHING else ""
         return (
-            f"{limits.identity()} has spent {_said(self.spent)}{unseen}; the next request could take up to "
-            f"{_said(worst)}, which is over {' or '.join(named)}. What was answered is kept: raise the limit "
-            "and run the same command again to go on from here"
+            f"this run has spent {_said(self._account.spent)} at {limits.identity()}{unseen}, all its stages and "
+            f"attempts together; the next request could take up to {_said(worst)}, which is over "
+            f"{' or '.join(named)}. What was answered is kept: raise the limit and run the same command again to go "
+            "on from here"
         )
 
 

@@ -5,15 +5,18 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
+from dressage.accounts import Account
 from dressage.models.endpoint import Settings
 from dressage.models.endpoint.budget import Ledger
 from dressage.models.endpoint.reply import Reply, completion, distribution
 from dressage.models.endpoint.stops import EndpointStopped, MissingKey, OverBudget
 from dressage.models.endpoint.wire import Wire
 from dressage.protocols import Completion, Conversation, Distribution, Done, Sampling, Trouble, Vector
-from dressage.records import Usage, content_hash
+from dressage.records import Message, Usage, content_hash
+from dressage.store import StoreError
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -23,13 +26,13 @@ TOP_LOGPROBS = 20
 """As many as servers give."""
 
 
-def open(settings: Settings, *, spent: Usage | None = None) -> "Endpoint":
-    """A model ready to be asked; nothing is sent yet. `spent` is what earlier runs used up of its limits.
+def open(settings: Settings, *, account: Account | None = None) -> "Endpoint":
+    """A model ready to be asked; nothing is sent yet. `account` says what the run used up of its limits before.
 
     Raises:
         MissingKey: where the environment lacks the key.
     """
-    return Endpoint(settings, key=_key(settings), spent=spent or Usage())
+    return Endpoint(settings, key=_key(settings), account=account or Account())
 
 
 def _key(settings: Settings) -> str | None:
@@ -49,19 +52,19 @@ class Endpoint:
 
     paid = True
 
-    def __init__(self, settings: Settings, *, key: str | None, spent: Usage) -> None:
+    def __init__(self, settings: Settings, *, key: str | None, account: Account) -> None:
         self.fingerprint = content_hash({"code_version": settings.code_version, "content": settings.content()})
         self._settings = settings
-        self._ledger = Ledger(settings, spent=spent)
-        self._wire = Wire(settings, key=key, ledger=self._ledger)
+        self._account = account
+        self._wire = Wire(settings, key=key, ledger=Ledger(settings, account=account))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dressage-endpoint", daemon=True)
         self._thread.start()
 
     @property
     def spent(self) -> Usage:
-        """Tokens and cost so far, those of unreadable replies included."""
-        return self._ledger.spent
+        """The run's tokens and cost here so far, those of unreadable replies included."""
+        return self._account.spent
 
     def complete(
         self, conversations: Sequence[Conversation], *, sampling: Sampling, seeds: Sequence[int], done: Done
@@ -86,7 +89,7 @@ class Endpoint:
     def label_probabilities(
         self, conversations: Sequence[Conversation], labels: Sequence[tuple[str, ...]], *, done: Done
     ) -> list[Distribution | Trouble]:
-        """Probabilities of the first token of each reply, at temperature 1.
+        """Probabilities of the first token of each reply, at temperature 1; a begun answer goes where `label_cue` says.
 
         Raises:
             ValueError: where the settings say that the server gives none.
@@ -97,10 +100,7 @@ class Endpoint:
                 "answers top_logprobs, or let its words be parsed"
             )
         offered = list(labels)
-        bodies = [
-            self._body(c, tokens=1, temperature=1.0, logprobs=True, top_logprobs=TOP_LOGPROBS)
-            for c, _ in zip(conversations, offered, strict=True)
-        ]
+        bodies = [self._label_body(c) for c, _ in zip(conversations, offered, strict=True)]
         return self._ask_all(bodies, lambda i, reply, usage: distribution(reply, offered[i], usage), done)
 
     def embed(self, texts: Sequence[str], *, done: Done) -> list[Vector | Trouble]:
@@ -132,6 +132,14 @@ class Endpoint:
         }
         return {k: v for k, v in {**ours, **self._settings.extra_body}.items() if v is not None}
 
+    def _label_body(self, conversation: Conversation) -> Body:
+        ask = partial(self._body, tokens=1, temperature=1.0, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        if conversation[-1].role != "assistant":
+            return ask(conversation)
+        if self._settings.label_cue == "asked":
+            return ask(_with_the_cue_asked(conversation))
+        return ask(conversation, add_generation_prompt=False, continue_final_message=True)
+
     def _ask_all(self, bodies: Sequence[Body], read: Read[T], done: Done) -> list[T | Trouble]:
         """Asks in the loop's thread, and hands each answer to `done` here, as it comes."""
         arrived: queue.SimpleQueue[tuple[int, T | Trouble] | None] = queue.SimpleQueue()
@@ -152,7 +160,7 @@ class Endpoint:
     ) -> None:
         """As many workers as may ask at once, all taking from one pile."""
         pile = iter(list(enumerate(bodies)))
-        stops: list[EndpointStopped] = []
+        stops: list[EndpointStopped | StoreError] = []
 
         async def worker() -> None:
             for index, body in pile:
@@ -167,8 +175,8 @@ class Endpoint:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._settings.concurrency, len(bodies))):
                     group.create_task(worker())
-        except* EndpointStopped as several:
-            stops.extend(s for s in several.exceptions if isinstance(s, EndpointStopped))
+        except* (EndpointStopped, StoreError) as several:
+            stops.extend(s for s in several.exceptions if isinstance(s, EndpointStopped | StoreError))
         if stops:
             raise stops[-1]
 
@@ -182,6 +190,18 @@ class Endpoint:
         if isinstance(answer, Trouble):
             return Trouble(reason=answer.reason, detail=self._wire.clean(answer.detail))
         return answer
+
+
+def _with_the_cue_asked(conversation: Conversation) -> list[Message]:
+    """The conversation with its begun answer as the last line of what the user says.
+
+    A chat server would close an assistant's turn and begin a new one, so that the label no longer comes next.
+    """
+    *before, cue = conversation
+    if not before or before[-1].role != "user":
+        return [*before, Message(role="user", content=cue.content)]
+    *above, asked = before
+    return [*above, Message(role="user", content=f"{asked.content}\n\n{cue.content}")]
 
 
 def _unsendable(text: str) -> bool:

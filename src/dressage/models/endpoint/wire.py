@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from dressage.models.endpoint import Settings
-from dressage.models.endpoint.budget import Ledger, priced, worst_case
+from dressage.models.endpoint.budget import NOTHING, Ledger, priced, worst_case
 from dressage.models.endpoint.reply import Reply, parse
 from dressage.models.endpoint.stops import EndpointDown, EndpointRefused, EndpointStopped, WrongModel
 from dressage.protocols import Trouble
@@ -21,7 +21,6 @@ from dressage.records import Usage
 
 CONNECT_S = 10.0
 """Patience with a host that does not even accept a connection."""
-NOTHING = Usage()
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,9 @@ class Wire:
                 timeout=openai.Timeout(settings.timeout_s, connect=min(CONNECT_S, settings.timeout_s)),
             ),
         )
+        # The client would take these from its environment, and tell every server whose customer we are.
+        self._client.organization = settings.organization
+        self._client.project = settings.project
 
     async def close(self) -> None:
         await self._client.close()
@@ -70,7 +72,7 @@ class Wire:
         """
         async with self._slots:
             for attempt in itertools.count(1):
-                await asyncio.sleep(max(0.0, self._resume_at - time.monotonic()))
+                await self._until_resumed()
                 outcome, used = await self._budgeted(body)
                 self._note_health(outcome)
                 if isinstance(outcome, Reply):
@@ -84,6 +86,11 @@ class Wire:
                     return self._given_up(outcome)
                 await asyncio.sleep(self._wait(attempt, outcome))
         raise AssertionError("unreachable: itertools.count never ends")
+
+    async def _until_resumed(self) -> None:
+        """Waits out a rate limit, and a longer one that is learned of meanwhile."""
+        while (left_s := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
 
     async def _budgeted(self, body: Mapping[str, Any]) -> tuple[Reply | Setback, Usage]:
         """One attempt, with its worst case set aside before it and its use booked after it."""
@@ -135,7 +142,8 @@ class Wire:
         if status == 429 or status == 408 or status >= 500:
             wait_s = _retry_after(headers)
             if status == 429:  # all requests share the limit, so all wait
-                self._resume_at = time.monotonic() + min(wait_s, self._settings.timeout_s)
+                asked = time.monotonic() + min(wait_s, self._settings.timeout_s)
+                self._resume_at = max(self._resume_at, asked)  # of several, the longest holds
             reason = "rate limited" if status == 429 else "server error"
             return Setback(Trouble(reason=reason, detail=f"HTTP {status}: {said}"), wait_s=wait_s)
         if 300 <= status < 400:
