@@ -66,11 +66,12 @@ def test_a_torch_that_cannot_be_imported_is_reported_not_raised():
     assert check.state == "broken"
 
 
-def test_the_demo_model_is_looked_for_in_the_cache(tmp_path):
+@pytest.mark.parametrize("name", ["HuggingFaceTB--SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"])
+def test_the_demo_model_is_looked_for_in_the_cache(tmp_path, name):
     environment = {"DRESSAGE_CACHE": str(tmp_path)}
     model, _ = doctor.demo(environment)
     assert (model.state, model.way_out) == ("missing", "python scripts/fetch_demo_model.py")
-    folder = tmp_path / "models" / "SmolLM2-135M-Instruct"
+    folder = tmp_path / "models" / name
     folder.mkdir(parents=True)
     (folder / "config.json").touch()
     assert next(doctor.demo(environment)).state == "missing"
@@ -91,6 +92,14 @@ def test_the_cache_is_where_the_fetching_script_puts_it(tmp_path):
             check=True,
         ).stdout.strip()
         assert ours == said
+
+
+def test_a_copy_fetched_before_owners_were_told_apart_stays_where_it_is(tmp_path):
+    before = tmp_path / "models" / "SmolLM2-135M-Instruct"
+    before.mkdir(parents=True)
+    script = [sys.executable, str(ROOT / "scripts" / "fetch_demo_model.py"), "--print-path"]
+    env = {"DRESSAGE_CACHE": str(tmp_path)}
+    assert subprocess.run(script, env=env, capture_output=True, text=True, check=True).stdout.strip() == str(before)
 
 
 @pytest.mark.parametrize(("variable", "state"), [("1", "missing"), ("true", "missing"), ("0", "ok"), ("", "ok")])

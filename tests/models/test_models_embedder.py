@@ -74,18 +74,19 @@ def test_batches_hold_one_length_each() -> None:
     assert list(batches([], 2)) == []
 
 
-def test_content_is_the_files_and_identity_the_place(tiny: Path, tmp_path: Path) -> None:
+def test_content_is_the_files_and_identity_the_weights(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny, copy)
     (copy / "README.md").write_text("a model card")
     here, there = Settings(path=str(tiny)), Settings(path=str(copy))
     assert here.content() == there.content()
-    assert here.identity() == str(tiny.resolve())
+    assert here.identity() == there.identity()
     before = open_kind(there).fingerprint
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert there.content() != here.content()
+    assert there.identity() != here.identity()
     assert open_kind(there).fingerprint != before
 
 

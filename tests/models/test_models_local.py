@@ -1,5 +1,6 @@
 """The local model against plain forward passes and `generate`: the sampler, labels, log-probabilities, adapters."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,11 @@ def test_an_adapter_gives_what_plain_peft_gives(model, adapter, tiny_model):
 
 
 def test_a_worn_adapter_cannot_be_trained_by_accident(model, adapter):
-    model.wearing(adapter)
+    worn = model.wearing(adapter)
+    with model._backbone.role(worn.adapter) as module:
+        there = dict(module.named_parameters())
+        assert [name for name in there if "lora_" in name]  # it is on: there is something that could be trained
+        assert not [name for name, p in there.items() if p.requires_grad]
     assert not [name for name, p in model.module.named_parameters() if p.requires_grad]
 
 
@@ -235,8 +240,6 @@ def test_folders_that_are_no_model_are_named_with_the_way_out(tmp_path, tiny_mod
 
 
 def test_content_follows_the_files(tiny_model, tmp_path, monkeypatch):
-    import shutil
-
     monkeypatch.setenv("DRESSAGE_CACHE", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model, copy)
@@ -245,3 +248,31 @@ def test_content_follows_the_files(tiny_model, tmp_path, monkeypatch):
     config = copy / "config.json"
     config.write_text(config.read_text() + "\n")
     assert Settings(path=str(copy)).content() != before
+
+
+def test_a_copied_folder_is_the_same_model_and_other_weights_are_not(tiny_model, adapter, tmp_path, monkeypatch):
+    monkeypatch.setenv("DRESSAGE_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    (copy / "README.md").write_text("a model card")
+    here, there = Settings(path=str(tiny_model)), Settings(path=str(copy))
+    assert here.identity() == there.identity()
+    assert Settings(path=str(copy), adapter=str(adapter)).identity() != here.identity()
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert there.identity() != here.identity()
+
+
+def test_a_hub_name_is_its_owners(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("DRESSAGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    name = "SmolLM2-135M-Instruct"
+    before = tmp_path / "cache" / "models" / name
+    shutil.copytree(tiny_model, before)
+    assert Settings(path=f"HuggingFaceTB/{name}").resolve().folder == before  # fetched before owners were told apart
+    with pytest.raises(ValueError, match=f"model someone-else/{name} is neither a folder"):
+        Settings(path=f"someone-else/{name}").resolve()
+    owned = tmp_path / "cache" / "models" / f"someone-else--{name}"
+    shutil.copytree(tiny_model, owned)
+    assert Settings(path=f"someone-else/{name}").resolve().folder == owned
+    assert Settings(path=f"HuggingFaceTB/{name}").resolve().folder == before

