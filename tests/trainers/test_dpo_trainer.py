@@ -1,6 +1,7 @@
 """Whole dpo trainings of a tiny model: what they learn, leave, report and refuse."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_a_run_reports_and_starts_at_its_reference(backbone, tmp_path, pairs) ->
     assert desk.progress.done == {"reference": [10, 10], "training": [6, 6]}
     assert not any("time" in name or "second" in name or "runtime" in name for name in [*first, *result.facts])
     assert sorted(p.name for p in result.adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "reference.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "checkpoints", "reference.safetensors"]
 
 
 def test_nothing_of_the_libraries_is_printed(backbone, tmp_path, pairs, capfd, recwarn) -> None:
@@ -120,10 +121,12 @@ def test_a_second_round_starts_from_the_first(backbone, tmp_path, pairs) -> None
 def test_an_interrupted_run_keeps_its_reference(backbone, tmp_path, pairs) -> None:
     once, _ = trained(backbone, tmp_path, pairs)
     before = (tmp_path / "reference.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints")  # as if it had died before the first
     again, desk = trained(backbone, tmp_path, pairs)
     assert "reference" not in desk.progress.done
     assert (tmp_path / "reference.safetensors").read_bytes() == before
     assert again.facts == once.facts
+    shutil.rmtree(tmp_path / "checkpoints")
     _, desk = trained(backbone, tmp_path, pairs[:8])
     assert "reference" in desk.progress.done
 

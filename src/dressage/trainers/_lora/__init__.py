@@ -40,5 +40,7 @@ class LoraTrainerSettings(TrainerSettings):
     """Recompute activations to save memory at a third more time; null: on a GPU yes, on a CPU no."""
     lora: LoraSettings = LoraSettings()
     """The adapter that is trained."""
+    save_every: int = Field(50, ge=1, le=1_000_000)
+    """Optimizer steps between checkpoints: what a crash can cost; it changes nothing that is learnt."""
     report_to: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
     """Trackers told besides the run's own metrics, through transformers."""

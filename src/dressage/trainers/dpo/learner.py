@@ -17,7 +17,10 @@ from dressage.maths import kl
 from dressage.maths.losses import PairLoss
 from dressage.trainers._forks import Batch, Layout
 from dressage.trainers._lora.checks import finite
-from dressage.trainers.dpo.batches import PairTokens, Plan, collate
+from dressage.trainers._pairs import PairTokens
+from dressage.trainers._plan import Plan
+from dressage.trainers._resuming import Resumes
+from dressage.trainers.dpo.batches import collate
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,21 @@ class Lesson:
     """The first batch may differ from the reference by this many nats a reply; null: not comparable."""
 
 
-class PairTrainer(Trainer):  # type: ignore[misc]
+class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
     """A batch's loss is the mean over its pairs, however it is cut into microbatches."""
 
-    def __init__(self, *, lesson: Lesson, log: Callable[[Mapping[str, float | int | str]], None], **known: Any) -> None:
+    def __init__(self, *, lesson: Lesson, **known: Any) -> None:
         super().__init__(**known)
         self.loss_is_scaled_for_ga = True
         self.tally = Tally()
-        self.steps: list[dict[str, float]] = []
         self.start_gap = 0.0
-        self._lesson, self._tell = lesson, log
+        self._lesson = lesson
+
+    def memory(self) -> dict[str, float]:
+        return {"start_gap": self.start_gap}
+
+    def recall(self, memory: Mapping[str, float]) -> None:
+        self.start_gap = memory["start_gap"]
 
     def get_train_dataloader(self) -> Any:
         """Microbatches as the plan says; the epoch reaches it through accelerate's `set_epoch`."""
@@ -90,12 +98,10 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the step's means to what transformers and its trackers log, and tells the run; no times."""
+        """Adds the step's means to what transformers logs; no times."""
         if "loss" in logs:
             logs |= self.tally.means()
             self.tally = Tally()
-            self.steps.append(dict(logs))
-            self._tell({"step": self.state.global_step, "epoch": self.state.epoch or 0.0, **logs})
         super().log(logs, start_time)
 
 

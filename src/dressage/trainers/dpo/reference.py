@@ -16,8 +16,10 @@ from dressage.protocols import Backbone, Pair, Progress
 from dressage.records import Candidate, content_hash
 from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import frozen
+from dressage.trainers._pairs import PairTokens
+from dressage.trainers._plan import Plan
 from dressage.trainers._policy import Policy
-from dressage.trainers.dpo.batches import PairTokens, Plan, collate
+from dressage.trainers.dpo.batches import collate
 
 NAME = "reference.safetensors"
 

@@ -15,9 +15,11 @@ from dressage.seeds import seed_for
 from dressage.trainers import _huggingface as hf
 from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
+from dressage.trainers._pairs import PairTokens
+from dressage.trainers._plan import Plan
 from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo import Settings, reference
-from dressage.trainers.dpo.batches import PairTokens, Plan, tokenised
+from dressage.trainers.dpo.batches import tokenised
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
 
 LOSSES: Mapping[str, Callable[..., losses.PairLoss]] = {
@@ -55,7 +57,6 @@ class DPO:
             RuntimeError: policy and reference do not coincide, or the adapter did not learn.
         """
         workplace.folder.mkdir(parents=True, exist_ok=True)
-        workplace.rewind(0)
         pairs = [tokenised(pair, backbone.tokenizer) for pair in data]
         hf.refuse_unfit([(p.prompt_id, p.length) for p in pairs], self.limit(backbone))
         with hf.silent():
@@ -65,7 +66,8 @@ class DPO:
         self, data: Sequence[Pair], pairs: list[PairTokens], backbone: Backbone, workplace: Workplace
     ) -> Trained:
         layout = layout_for(backbone.module, [pair.fork for pair in pairs])
-        plan = Plan(pairs, seed=workplace.seed, batch=self.settings.batch_pairs, micro=self.settings.microbatch_pairs)
+        lengths, batch, micro = [p.length for p in pairs], self.settings.batch_pairs, self.settings.microbatch_pairs
+        plan = Plan(lengths, seed=workplace.seed, batch=batch, micro=micro)
         reference_P2 = self._reference(data, pairs, plan, layout=layout, backbone=backbone, workplace=workplace)
         lesson = Lesson(
             pairs=pairs,
@@ -113,16 +115,10 @@ class DPO:
         seed = seed_for(workplace.seed, "lora")
         with adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
             with hf.checkpointing(module, settings.gradient_checkpointing):
-                trainer = PairTrainer(
-                    model=Policy(module),
-                    args=TrainingArguments(**keywords),
-                    lesson=lesson,
-                    log=workplace.log,
-                )
+                trainer = PairTrainer(model=Policy(module), args=TrainingArguments(**keywords), lesson=lesson)
                 before = adapter_hash(model)
-                trainable = hf.watched(
-                    trainer, workplace, steps=hf.updates(settings, rows=rows, batch=settings.batch_pairs)
-                )
+                steps = hf.updates(settings, rows=rows, batch=settings.batch_pairs)
+                trainable = hf.watched(trainer, workplace, steps=steps, save_every=settings.save_every)
             after = hf.changed(before, adapter_hash(model))
             folder = save(model, workplace.folder / "adapter")
         facts: dict[str, float | int | str] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 from torch import Tensor
+from torch.utils.data import DataLoader
 from trl import SFTConfig, SFTTrainer
 
 from dressage.protocols import Backbone, Example, Trained, Workplace
@@ -15,11 +16,12 @@ from dressage.tokens import prompt_ids, reply_ids
 from dressage.trainers import _huggingface as hf
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._lora.checks import finite
+from dressage.trainers._plan import Plan
+from dressage.trainers._resuming import Resumes
 from dressage.trainers.sft import Settings
 
 IGNORED = -100
 """The label of a token that is read but not learnt."""
-FIELDS = {"loss", "grad_norm", "learning_rate", "epoch", "entropy", "mean_token_accuracy", "num_tokens"}
 
 
 def open(settings: Settings) -> "SFT":
@@ -48,7 +50,6 @@ class SFT:
             RuntimeError: the adapter did not learn.
         """
         workplace.folder.mkdir(parents=True, exist_ok=True)
-        workplace.rewind(0)
         rows = [labelled(example, backbone.tokenizer) for example in data]
         named = [(e.prompt.id, len(row["input_ids"])) for e, row in zip(data, rows, strict=True)]
         hf.refuse_unfit(named, self.limit(backbone))
@@ -59,10 +60,11 @@ class SFT:
         seed = seed_for(workplace.seed, "lora")
         with hf.silent(), adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
             with hf.checkpointing(module, settings.gradient_checkpointing):
-                trainer = _trainer(model, rows, keywords, tokenizer=backbone.tokenizer, workplace=workplace)
+                plan = Plan([len(r["input_ids"]) for r in rows], seed=workplace.seed, batch=batch, micro=micro)
+                trainer = _trainer(model, rows, keywords, plan=plan, tokenizer=backbone.tokenizer)
                 before = adapter_hash(model)
                 steps = hf.updates(settings, rows=len(rows), batch=batch)
-                trainable = hf.watched(trainer, workplace, steps=steps)
+                trainable = hf.watched(trainer, workplace, steps=steps, save_every=settings.save_every)
             after = hf.changed(before, adapter_hash(model))
             folder = save(model, workplace.folder / "adapter")
         last = trainer.steps[-max(1, len(trainer.steps) // 4) :]
@@ -87,29 +89,31 @@ def labelled(example: Example, tokenizer: Any) -> dict[str, list[int]]:
     return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
 
 
-class _Checked(SFTTrainer):  # type: ignore[misc]
-    """Stops at the first loss that is no number, and tells the run what each step says."""
+class _Checked(Resumes, SFTTrainer):  # type: ignore[misc]
+    """Takes batches as planned, stops at the first loss that is no number, and goes on after a crash."""
 
-    def __init__(self, *, workplace: Workplace, **known: Any) -> None:
-        self.steps: list[Mapping[str, Any]] = []
-        self._workplace = workplace
+    def __init__(self, *, plan: Plan, **known: Any) -> None:
+        self._plan = plan
         super().__init__(**known)
+
+    def memory(self) -> dict[str, int]:
+        return {"tokens": self._total_train_tokens}
+
+    def recall(self, memory: Mapping[str, int]) -> None:
+        self._total_train_tokens = memory["tokens"]
+
+    def get_train_dataloader(self) -> Any:
+        """Ours, because accelerate's shuffling forgets the epoch where it goes on in the middle of one."""
+        loader: Any = DataLoader(self.train_dataset, batch_sampler=self._plan, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Tensor:
         loss: Tensor = super().compute_loss(model, inputs, *rest, **more)
         return finite(loss, step=self.state.global_step + 1, about=f"{len(inputs['labels'])} examples")
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        is_step = "loss" in logs
-        super().log(logs, start_time)
-        if is_step:
-            self.steps.append(dict(logs))
-            told = {name: value for name, value in logs.items() if name in FIELDS}
-            self._workplace.log({"step": self.state.global_step, **told})
-
 
 def _trainer(
-    model: Any, rows: list[dict[str, list[int]]], keywords: Mapping[str, Any], *, tokenizer: Any, workplace: Workplace
+    model: Any, rows: list[dict[str, list[int]]], keywords: Mapping[str, Any], *, plan: Plan, tokenizer: Any
 ) -> _Checked:
     """TRL's trainer over rows that are ready: its own preparation, which may cut and drop, is skipped."""
     arguments = SFTConfig(
@@ -122,7 +126,7 @@ def _trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = _Checked(
-        workplace=workplace,
+        plan=plan,
         model=model,
         args=arguments,
         train_dataset=datasets.Dataset.from_list(rows),
