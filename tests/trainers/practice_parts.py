@@ -11,6 +11,8 @@ from dressage.protocols import Graded, Practice, Sampling, Trouble
 from dressage.records import Candidate, Failure, Grade, Message, Prompt
 from dressage.seeds import seed_for
 
+HOT = Sampling(temperature=0.8, max_new_tokens=12)
+
 Score = Callable[[Candidate], float | None]
 """A grade in [0, 1], or null for a failed judgement."""
 
@@ -46,7 +48,7 @@ class Gym:
 
     model: LocalModel
     score: Score
-    sampling: Sampling = Sampling(temperature=0.8, max_new_tokens=12)
+    sampling: Sampling = HOT
     seed: int = 0
     memory: dict[int, list[tuple[Candidate, Graded]]] = field(default_factory=dict)
     drawn: list[int] = field(default_factory=list)

@@ -191,9 +191,7 @@ def test_a_watch_judge_that_falls_while_grades_rise_stops_the_training(local, tm
     seen = iter((0.5, 0.6, 0.45, 0.4, 0.3))
     gym = Gym(local, share_below(COMMON), watch=lambda update: next(seen))
     with pytest.raises(TrainingStopped, match="training judge can be fooled"):
-        trained(
-            local, tmp_path, gym, updates=12, learning_rate=0.01, alarms={"watch_every": 2, "watch_falls_by": 0.1}
-        )
+        trained(local, tmp_path, gym, updates=12, learning_rate=0.01, alarms={"watch_every": 2, "watch_falls_by": 0.1})
 
 
 def test_truncated_replies_can_be_left_out_or_cost(local, tmp_path) -> None:
