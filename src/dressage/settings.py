@@ -85,7 +85,8 @@ class Guards(Frozen):
     """What must not get worse while the preference rate rises; null leaves a guard out."""
 
     length_within: float | None = Field(0.25, ge=0)
-    """Mean reply length in tokens may change by at most this share, either way."""
+    """Mean reply length in tokens (in characters, where replies of a side have none) may change by at most this share,
+    either way."""
     eos_may_fall_by: float | None = Field(0.0, ge=0, le=1)
     """The share of replies that end by themselves may fall by at most this."""
     distinct_2_at_least: float | None = Field(0.85, ge=0)

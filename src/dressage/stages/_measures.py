@@ -12,6 +12,7 @@ from dressage.settings import Guards
 from dressage.tokens import without_thinking
 
 SIDES = ("policy", "predecessor")
+TOKENS, CHARACTERS = "reply_tokens", "reply_chars"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Rows:
 def measured(rows: Rows, *, judges: Sequence[str], train_judge: str | None) -> list[Measure]:
     """Preference rates by each judge, then what both sides' replies look like."""
     measures = [m for judge in judges for m in _rates(rows, judge)]
+    counted = all(c.token_ids for side in SIDES for c in rows.replies(side))
     for side in SIDES:
+        measures += _lengths(rows, side, name=TOKENS if counted else CHARACTERS)
         measures += _looks(rows, side)
         measures += _scores(rows, side, train_judge)
     return measures
@@ -51,15 +54,21 @@ def _rates(rows: Rows, judge: str) -> Iterator[Measure]:
                 yield _measure(name, side, rate.estimate, by=judge)
 
 
+def _lengths(rows: Rows, side: str, *, name: str) -> Iterator[Measure]:
+    """Tokens, or characters without thinking: both sides in the same unit, so in tokens only where all have them."""
+    replies = rows.replies(side)
+    if replies:
+        sizes = [len(c.token_ids) if name == TOKENS else len(without_thinking(c.text)) for c in replies]
+        yield _measure(name, side, clustered([float(size) for size in sizes], [c.prompt_id for c in replies]))
+
+
 def _looks(rows: Rows, side: str) -> Iterator[Measure]:
-    """Lengths, endings, variety, openers, NLL under the base and KL; n is the number of prompts."""
+    """Endings, variety, openers, NLL under the base and KL; n is the number of prompts."""
     replies = rows.replies(side)
     if not replies:
         return
     prompts = [c.prompt_id for c in replies]
     texts = [without_thinking(c.text) for c in replies]
-    tokens = [float(len(c.token_ids)) if c.token_ids else float(len(c.text.split())) for c in replies]
-    yield _measure("reply_tokens", side, clustered(tokens, prompts))
     yield _measure("eos_share", side, clustered([float(c.finish == "stop") for c in replies], prompts))
     plain = Estimate(distinct_n(texts, 2), None, None, len(texts), len(set(prompts)))
     yield _measure("distinct_2", side, plain)
@@ -106,7 +115,8 @@ def _guards(value: dict[tuple[str, str], float], guards: Guards) -> Iterator[Gat
         return value.get((name, "policy")), value.get((name, "predecessor"))
 
     if (share := guards.length_within) is not None:
-        yield _ratio("reply_tokens", both("reply_tokens"), (1 - share, 1 + share), f"within ±{share:.0%}")
+        length = CHARACTERS if (CHARACTERS, "policy") in value else TOKENS
+        yield _ratio(length, both(length), (1 - share, 1 + share), f"within ±{share:.0%}")
     if (fall := guards.eos_may_fall_by) is not None:
         yield _shift("eos_share", both("eos_share"), (-fall, 1.0), f"may fall by {fall:.0%} at most")
     if (floor := guards.distinct_2_at_least) is not None:
