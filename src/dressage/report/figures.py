@@ -19,15 +19,26 @@ TRAINING = {
     "rewards/accuracies": "Pairs told apart rightly",
     "rewards/chosen": "Reward of the chosen",
     "rewards/rejected": "Reward of the rejected",
-    "kl": "KL from the reference, nats per reply",
-    "reward": "Mean reward",
-    "entropy": "Entropy, nats per token",
+    "objective/scores": "Mean grade of the draws",
+    "watch/prefers": "How often the watch judge prefers the policy",
+    "objective/kl": "KL from the reference, nats per reply",
+    "policy/entropy": "Entropy, nats per token",
+    "policy/loss": "Loss of the policy",
+    "policy/clipfrac": "Share of tokens clipped",
+    "value/loss": "Loss of the critic",
+    "value/explained_variance": "Variance of the returns that the critic explains",
+    "reply/tokens": "Length of the draws, tokens",
+    "reply/truncated": "Share of draws cut at the limit",
+    "judge/failed": "Share of draws the judge failed on",
+    "objective/kl_coefficient": "Coefficient of the KL",
+    "policy/grad_norm": "Gradient norm of the policy",
     "grad_norm": "Gradient norm",
     "learning_rate": "Learning rate",
 }
 """Logged numbers in the order they are shown; others follow under their own names."""
 PANELS_AT_MOST = 12
 UNTOLD = ("epoch", "num_tokens", "total_flos", "seconds", "train_runtime")
+UNTOLD_GROUPS = ("time/", "rate/")
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,11 @@ class Figure:
 
 def training(metrics: tuple[Mapping[str, Any], ...]) -> list[Figure]:
     """A panel for each number that training logged at two steps or more."""
-    found = {key: points for key, points in curves(metrics).items() if len(points) > 1 and key not in UNTOLD}
+    found = {
+        key: points
+        for key, points in curves(metrics).items()
+        if len(points) > 1 and key not in UNTOLD and not key.startswith(UNTOLD_GROUPS)
+    }
     order = [*(key for key in TRAINING if key in found), *(key for key in found if key not in TRAINING)]
     return [_curve(key, found[key]) for key in order[:PANELS_AT_MOST]]
 

@@ -67,15 +67,9 @@ class Rehearsal:
         """Replies of the policy as it is now; a prompt that gives none is simply not in the update."""
         live = self.backbone.as_is(self.here.key, update)
         role = Role("policy", live, (self.here.seed, "train", self.here.round, "update", update))
-        with self.here.progress.task(f"drawing for update {update}", len(prompts) * per_prompt) as advance:
-            return draw(
-                role,
-                prompts,
-                per_prompt=per_prompt,
-                sampling=self.sampling,
-                journal=self._journal,
-                advance=advance,
-            ).candidates
+        return draw(
+            role, prompts, per_prompt=per_prompt, sampling=self.sampling, journal=self._journal, advance=lambda n: None
+        ).candidates
 
     def reward(self, prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> list[Graded]:
         """A grade or a failure a candidate; what a reply broke itself has the grade of `judge.broken_response`.
