@@ -49,10 +49,18 @@ def test_is_the_normalised_mean_of_the_last_hidden_states(tiny: Path) -> None:
     model, tokenizer = BertModel.from_pretrained(tiny).eval(), BertTokenizer.from_pretrained(tiny)
     found = embed(Settings(path=str(tiny), device="cpu"), TEXTS)
     for text, vector in zip(TEXTS, found, strict=True):
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=50)
+        words = tokenizer.encode(text, add_special_tokens=False)
+        pieces = [words[at : at + 48] for at in range(0, len(words) or 1, 48)]  # [CLS] and [SEP] make 50
         with torch.no_grad():
-            mean_D = model(**inputs).last_hidden_state[0].mean(0)
+            hidden = [model(torch.tensor([[2, *piece, 3]])).last_hidden_state[0] for piece in pieces]
+        mean_D = torch.cat(hidden).mean(0)
         torch.testing.assert_close(torch.tensor(vector), mean_D / mean_D.norm(), atol=1e-6, rtol=0)
+
+
+def test_what_comes_after_the_limit_counts(tiny: Path) -> None:
+    begun = "the horse walks " * 20
+    one, other, short = embed(Settings(path=str(tiny)), [begun + "a slow circle", begun + "slow a horse", begun])
+    assert len({one, other, short}) == 3
 
 
 def test_a_vector_does_not_depend_on_its_neighbours(tiny: Path) -> None:
@@ -133,7 +141,7 @@ def test_gives_the_vectors_of_the_package_itself_in_any_company() -> None:
         "Σ of a few cafés, 東京 and 😀 emoji.",
         "",
         "A short one.",
-        "long words " * 300,  # over the limit of 256 tokens, where both cut
+        "long words " * 100,  # within the limit of 256 tokens, after which the package cuts
     ]
     model = open_kind(Settings(device="cpu", batch_size=4))
     found = [answer.values for answer in model.embed(texts, done=lambda i, a: None)]

@@ -23,8 +23,9 @@ class EmbedderError(ValueError):
 
 
 class Settings(ModelSettings):
-    """A sentence-embedding model of the BERT family."""
+    """A sentence-embedding model of the BERT family; texts longer than it reads at once are read in windows."""
 
+    code_version: ClassVar[int] = 2
     embeds: ClassVar[bool] = True
 
     kind: Literal["embedder"] = "embedder"

@@ -1,9 +1,12 @@
 """Texts → unit vectors, with plain transformers; a text's vector never depends on what else is embedded.
 
-B texts a batch · L tokens, padded · D dimensions
+A text longer than the model reads at once is read in windows, one after the other: nothing of it is cut off.
+
+B windows a batch · L tokens, padded · D dimensions
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,21 +53,32 @@ class Embedder:
         self._module: Any = module.eval().to(self._device)
         self._longest = longest(folder, self._tokenizer)
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a reader of the vectors should know: how much of a text the model reads at once."""
+        return {"device": str(self._device), "tokens a window": self._longest}
+
     def embed(self, texts: Sequence[str], *, done: Done) -> list[Vector | Trouble]:
-        """Unit vectors in the order asked. A text over the model's own limit of tokens is cut there."""
-        ids = [self._ids(text) for text in texts]
+        """Unit vectors in the order asked: vector = mean of a text's token vectors in all its windows, at length 1."""
+        windows = [(index, ids) for index, text in enumerate(texts) for ids in self._windows(text)]
+        left = Counter(index for index, _ in windows)
+        parts: dict[int, dict[int, torch.Tensor]] = {index: {} for index in left}
         answers: dict[int, Vector | Trouble] = {}
-        steps = [min(-(-len(one) // STEP) * STEP, self._longest) for one in ids]
-        for indices in batches(steps, self._settings.batch_size):
-            vector_BD = self._vectors([ids[index] for index in indices], steps[indices[0]])
-            for index, vector_D in zip(indices, vector_BD.tolist(), strict=False):  # fillers come last
-                answers[index] = Vector(values=tuple(vector_D))
-                done(index, answers[index])
+        steps = [min(-(-len(ids) // STEP) * STEP, self._longest) for _, ids in windows]
+        for places in batches(steps, self._settings.batch_size):
+            mean_BD = self._means([windows[place][1] for place in places], steps[places[0]])
+            for place, mean_D in zip(places, mean_BD, strict=False):  # fillers come last
+                index, ids = windows[place]
+                parts[index][place] = mean_D * len(ids)
+                left[index] -= 1
+                if not left[index]:
+                    answers[index] = Vector(values=tuple(_joined(parts.pop(index)).tolist()))
+                    done(index, answers[index])
         return [answers[index] for index in range(len(texts))]
 
     @torch.inference_mode()
-    def _vectors(self, ids: Sequence[Sequence[int]], columns: int) -> torch.Tensor:
-        """vector = mean of the token vectors, at length 1; rows are always as many, so that rounding is, too."""
+    def _means(self, ids: Sequence[Sequence[int]], columns: int) -> torch.Tensor:
+        """Means of the token vectors; rows are always as many, so that rounding is, too."""
         rows = self._settings.batch_size
         ids_BL = torch.full((rows, columns), self._tokenizer.pad_token_id or 0, dtype=torch.long)
         mask_BL = torch.zeros((rows, columns), dtype=torch.long)
@@ -74,12 +88,14 @@ class Embedder:
             mask_BL[row, : len(one)] = 1
         ids_BL, mask_BL = ids_BL.to(self._device), mask_BL.to(self._device)
         hidden_BLD = self._module(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-        mean_BD = (hidden_BLD * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
-        return F.normalize(mean_BD, dim=-1).cpu()
+        mean_BD: torch.Tensor = (hidden_BLD * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
+        return mean_BD.cpu()
 
-    def _ids(self, text: str) -> list[int]:
+    def _windows(self, text: str) -> list[list[int]]:
+        """The ids of a text in pieces the model can read, each with the tokens that begin and end one."""
         clean = text.encode("utf-8", "replace").decode("utf-8")  # the tokenizer refuses half a surrogate pair
-        ids: list[int] = self._tokenizer(clean, truncation=True, max_length=self._longest)["input_ids"]
+        limits = {"truncation": True, "max_length": self._longest, "return_overflowing_tokens": True}
+        ids: list[list[int]] = self._tokenizer([clean], **limits)["input_ids"]
         return ids
 
     def complete(
@@ -103,15 +119,20 @@ class Embedder:
         self._module = None
 
 
+def _joined(windows: dict[int, torch.Tensor]) -> torch.Tensor:
+    """The unit vector along the sum of a text's token vectors, its windows added in their order."""
+    return F.normalize(torch.stack([windows[place] for place in sorted(windows)]).sum(0), dim=-1)
+
+
 def batches(steps: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices of texts of one padded length, `size` at a time, shortest first, else in the order asked."""
+    """Indices of windows of one padded length, `size` at a time, shortest first, else in the order asked."""
     for step in sorted(set(steps)):
         alike = [index for index, other in enumerate(steps) if other == step]
         yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
 def longest(folder: Path, tokenizer: Any) -> int:
-    """Tokens a text may have: the least that the folder, the tokenizer and the positions allow."""
+    """Tokens a window may have: the least that the folder, the tokenizer and the positions allow."""
     limits = [
         int(tokenizer.model_max_length),
         int(AutoConfig.from_pretrained(folder).max_position_embeddings),
