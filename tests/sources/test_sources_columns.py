@@ -10,7 +10,7 @@ from dressage.protocols import Row
 from dressage.records import Candidate, Message, Prompt
 from dressage.sources._columns import candidate_of, example_of, pair_of, prompt_of
 from dressage.sources._fields import json_value
-from dressage.sources._rows import Columns, RowError, RowSettings, splits
+from dressage.sources._rows import Columns, Opened, RowError, RowSettings, read, splits
 
 TRAIN = splits(RowSettings(kind="test", split="train"))
 ASK = {"role": "user", "content": "Why is the sea salty?"}
@@ -205,13 +205,22 @@ def test_each_form_of_a_pair_gives_prompt_and_two_replies(fields, turns):
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "span", "margin"), [(9, 7, 10, 0.2), (9, 7, 1, 1.0), (4, 5, 10, 0.0), (0.75, 0.5, 1, 0.25)]
+    ("better", "worse", "span", "margin"), [(9, 7, 10, 0.2), (9, 7, 1, 1.0), (5, 5, 10, 0.0), (0.75, 0.5, 1, 0.25)]
 )
 def test_scores_become_a_margin_within_zero_and_one(better, worse, span, margin):
     fields = {"prompt": "Hi", "chosen": "a", "rejected": "b", "score_chosen": better, "score_rejected": worse}
     asked, _, _, got = pair_of(row(**fields), Columns(score_span=span), TRAIN)
     assert got == pytest.approx(margin)
     assert asked.extra == {}
+
+
+def test_a_chosen_reply_that_scored_lower_is_a_bad_row_and_counted():
+    fields = {"prompt": "Hi", "chosen": "a", "rejected": "b", "score_rejected": 8}
+    with pytest.raises(RowError, match=r"^mine.jsonl:17: the chosen reply scored lower \('score_chosen' 2\) than"):
+        pair_of(row(**fields, score_chosen=2), Columns(), TRAIN)
+    source = Opened(lambda: iter([("p:1", {**fields, "score_chosen": 9}), ("p:2", {**fields, "score_chosen": 2})]))
+    found = read(RowSettings(kind="test", max_bad_rows=0.5), source, convert=pair_of)
+    assert (len(found.made), [error.place for error in found.bad]) == (1, ["p:2"])
 
 
 @given(

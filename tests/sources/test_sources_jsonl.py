@@ -96,6 +96,26 @@ def test_a_broken_file_says_where_it_is_broken(tmp_path, name, content, message)
         rows(written(tmp_path, name, content))
 
 
+def test_broken_lines_are_bad_rows_under_their_own_numbers(tmp_path):
+    broken = [b'{"prompt": "a",}', b'{"prompt": "\xff"}', b'{"prompt": " "}', b"3", b'{"prompt": "x\\ud83d"}']
+    file = written(tmp_path, "p.jsonl", b"\n\n".join([b'{"prompt": "one"}', *broken, b'{"prompt": "two"}']))
+    settings = Settings(path=str(file), max_bad_rows=0.75)
+    found = read(settings, open_kind(settings), convert=prompt_of)
+    assert [prompt.messages[0].content for prompt in found.made] == ["one", "two"]
+    assert [error.place for error in found.bad] == [f"p.jsonl:{line}" for line in (3, 5, 7, 9, 11)]
+    with pytest.raises(SourceError, match=r"(?s)5 of 7 rows .*\n  p\.jsonl:3: broken JSON at column"):
+        read(settings.model_copy(update={"max_bad_rows": 0.7}), open_kind(settings), convert=prompt_of)
+    with pytest.raises(RowError, match=r"^p\.jsonl:3: broken JSON"):
+        read(settings.model_copy(update={"max_bad_rows": 0.0}), open_kind(settings), convert=prompt_of)
+
+
+def test_the_limit_counts_broken_lines_too(tmp_path):
+    file = written(tmp_path, "p.jsonl", b'{"prompt": "one"}\n{\n{"prompt": "two"}\n')
+    settings = Settings(path=str(file), max_bad_rows=0.5, limit=2)
+    found = read(settings, open_kind(settings), convert=prompt_of)
+    assert (len(found.made), len(found.bad)) == (1, 1)
+
+
 def test_rows_before_a_broken_line_are_given(tmp_path):
     given_rows = json_rows("p", written(tmp_path, "p.jsonl", b'{"a": 1}\n{'))
     assert next(given_rows).fields == {"a": 1}

@@ -71,15 +71,25 @@ def tags(row: Row, columns: Columns) -> tuple[tuple[str, ...], set[str]]:
 
 
 def margin(row: Row, columns: Columns) -> tuple[float, set[str]]:
-    """The scores' difference over `score_span`, within [0, 1] (1 without scores), and their columns."""
+    """The scores' difference over `score_span`, within [0, 1] (1 without scores), and their columns.
+
+    Raises:
+        RowError: only one score is there, one is no number, or the rejected reply scored higher.
+    """
     better = find(row, columns.score_chosen, usual=SCORE_CHOSEN)
     worse = find(row, columns.score_rejected, usual=SCORE_REJECTED)
     if better is None and worse is None:
         return 1.0, set()
     if better is None or worse is None:
         raise RowError(row.place, f"only {better or worse!r} is there; a margin needs both scores or none")
-    difference = _score(row, better) - _score(row, worse)
-    return min(1.0, max(0.0, difference / columns.score_span)), {better, worse}
+    won, lost = _score(row, better), _score(row, worse)
+    if won < lost:
+        raise RowError(
+            row.place,
+            f"the chosen reply scored lower ({better!r} {won:g}) than the rejected one ({worse!r} {lost:g}); swap "
+            "`chosen` and `rejected` in `columns:` if a low score is the better one",
+        )
+    return min(1.0, (won - lost) / columns.score_span), {better, worse}
 
 
 def _score(row: Row, name: str) -> float:

@@ -49,10 +49,15 @@ def sha256_of(file: Path) -> str:
 
 
 def json_rows(shown: str, file: Path) -> Iterator[Row]:
-    """The rows of one file: a JSON object a line, or one JSON list; gzip by its ending.
+    """The rows of one file, made at once; see `json_places` and `json_row`."""
+    return (json_row(place, raw) for place, raw in json_places(shown, file))
+
+
+def json_places(shown: str, file: Path) -> Iterator[tuple[str, object]]:
+    """What lies at each place of one file: a line as it is, or an item of its one JSON list; gzip by its ending.
 
     Raises:
-        SourceError: an unknown ending, an empty file, a broken gzip, or (RowError) a broken line.
+        SourceError: an unknown ending, an empty file, a broken gzip, or a list that is no JSON.
     """
     if not file.name.endswith(ENDINGS):
         raise SourceError(
@@ -61,13 +66,22 @@ def json_rows(shown: str, file: Path) -> Iterator[Row]:
     empty = True
     try:
         with _opened(file) as lines:
-            for row in _listed(shown, lines) if _is_list(lines) else _lined(shown, lines):
+            for place in _listed(shown, lines) if _is_list(lines) else _lined(shown, lines):
                 empty = False
-                yield row
+                yield place
     except (EOFError, gzip.BadGzipFile) as error:
         raise SourceError(f"{shown} is a broken gzip file ({error}); fetch or pack it again") from None
     if empty:
         raise SourceError(f"{shown} is empty; it needs a JSON object on each line")
+
+
+def json_row(place: str, raw: object) -> Row:
+    """A row from what `json_places` found.
+
+    Raises:
+        RowError: a line that is no UTF-8, no JSON or no object; or a column that no UTF-8 can hold.
+    """
+    return checked_row(place, _parsed(_text(raw, place), place) if isinstance(raw, bytes) else raw)
 
 
 def _opened(file: Path) -> IO[bytes]:
@@ -82,17 +96,17 @@ def _is_list(lines: IO[bytes]) -> bool:
     return first.startswith(b"[")
 
 
-def _lined(shown: str, lines: IO[bytes]) -> Iterator[Row]:
+def _lined(shown: str, lines: IO[bytes]) -> Iterator[tuple[str, object]]:
     for number, line in enumerate(lines, 1):
-        text = _text(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, f"{shown}:{number}")
-        if text.strip():
-            yield checked_row(f"{shown}:{number}", _parsed(text, f"{shown}:{number}"))
+        bare = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if bare.strip():
+            yield f"{shown}:{number}", bare
 
 
-def _listed(shown: str, lines: IO[bytes]) -> Iterator[Row]:
+def _listed(shown: str, lines: IO[bytes]) -> Iterator[tuple[str, object]]:
     rows = _parsed(_text(lines.read().removeprefix(b"\xef\xbb\xbf"), shown), shown)
     for number, fields in enumerate(cast(list[object], rows), 1):
-        yield checked_row(f"{shown}:row {number}", fields)
+        yield f"{shown}:row {number}", fields
 
 
 def _text(line: bytes, place: str) -> str:

@@ -93,16 +93,6 @@ class RowSettings(SourceSettings):
         return split
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An opened source: a function that reads from the top each time it is called."""
-
-    read: Callable[[], Iterator[Row]]
-
-    def rows(self) -> Iterator[Row]:
-        return self.read()
-
-
 # ---------------------------------------------------------------- rows
 
 
@@ -123,6 +113,20 @@ def checked_row(place: str, fields: object) -> Row:
                 f"column {name!r} holds half a surrogate pair (\\ud800 to \\udfff); write the file as UTF-8",
             ) from None
     return Row(place, fields)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An opened source: what lies at each place, from the top at each call, and how that becomes a row.
+
+    The two are apart so that `read` can go on behind a row that cannot be made (a line of broken JSON).
+    """
+
+    found: Callable[[], Iterator[tuple[str, Any]]]
+    made: Callable[[str, Any], Row] = checked_row
+
+    def rows(self) -> Iterator[Row]:
+        return (self.made(place, raw) for place, raw in self.found())
 
 
 def kind_of(value: object) -> str:
@@ -207,9 +211,10 @@ def read(settings: SourceSettings, source: Source, *, convert: Callable[[Row, Co
     made: list[T] = []
     bad: list[RowError] = []
     split_of = splits(settings)
-    for row in source.rows():
+    opened = source if isinstance(source, Opened) else Opened(source.rows)
+    for place, raw in opened.found():
         try:
-            made.append(convert(row, settings.columns, split_of))
+            made.append(convert(opened.made(place, raw), settings.columns, split_of))
         except RowError as error:
             if settings.max_bad_rows == 0:
                 raise

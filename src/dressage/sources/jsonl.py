@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dressage.protocols import Row
-from dressage.sources._files import hashes, json_rows, matched
+from dressage.sources._files import hashes, json_places, json_row, matched
 from dressage.sources._rows import Opened, RowSettings
 
 
@@ -25,9 +24,9 @@ class Settings(RowSettings):
 
 def open(settings: Settings) -> Opened:
     """The rows of all files that `path` names."""
-    return Opened(partial(_rows, settings))
+    return Opened(partial(_places, settings), json_row)
 
 
-def _rows(settings: Settings) -> Iterator[Row]:
-    files = (json_rows(shown, file) for shown, file in matched(settings.path))
+def _places(settings: Settings) -> Iterator[tuple[str, object]]:
+    files = (json_places(shown, file) for shown, file in matched(settings.path))
     return islice(chain.from_iterable(files), settings.limit)

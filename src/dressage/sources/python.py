@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dressage.protocols import Row
 from dressage.sources._files import hashes, matched
-from dressage.sources._rows import Opened, RowSettings, SourceError, checked_row, near
+from dressage.sources._rows import Opened, RowSettings, SourceError, near
 
 
 class Settings(RowSettings):
@@ -47,9 +46,9 @@ def _function(file: Path, name: str) -> Callable[[], Iterable[object]]:
     return found
 
 
-def _rows(settings: Settings, shown: str, function: Callable[[], Iterable[object]]) -> Iterator[Row]:
+def _rows(settings: Settings, shown: str, function: Callable[[], Iterable[object]]) -> Iterator[tuple[str, object]]:
     rows = function()
     if isinstance(rows, dict | str) or not isinstance(rows, Iterable):
         raise SourceError(f"{shown} must yield mappings, one a row, it returned a {type(rows).__name__}")
     for number, fields in enumerate(islice(rows, settings.limit), 1):
-        yield checked_row(f"{shown}:row {number}", fields)
+        yield f"{shown}:row {number}", fields
