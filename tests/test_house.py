@@ -36,7 +36,19 @@ def tree(path: Path) -> ast.Module:
 
 # ---------------------------------------------------------------- who imports whom
 
-GROUND = {"records", "protocols", "store", "checkpoints", "seeds", "tokens", "plugins", "settings", "clock", "accounts"}
+GROUND = {
+    "records",
+    "protocols",
+    "store",
+    "checkpoints",
+    "seeds",
+    "tokens",
+    "plugins",
+    "settings",
+    "clock",
+    "accounts",
+    "own_code",
+}
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
 VIEWS = {"report", "terminal", "reading", "comparing", "showing", "doctor"}
 FRAME = {"standing", "pipeline", "planning"}

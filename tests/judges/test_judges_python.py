@@ -109,6 +109,14 @@ def test_the_file_enters_the_fingerprint_by_content(file):
     assert python.Settings(path=f"{file}:answer").substance() != settings.substance()
 
 
+def test_it_may_import_what_lies_beside_it(tmp_path, ballot, tools):
+    (tmp_path / "beside_it.py").write_text("HALF = 0.5\n", encoding="utf-8")
+    (tmp_path / "my.py").write_text(
+        "import beside_it\ndef half(prompt, reply, reference):\n    return beside_it.HALF\n"
+    )
+    assert opened(tmp_path / "my.py", "half", tools).read(ballot("x"), []).score == 0.5
+
+
 def test_two_names_of_one_function_are_one_judge(file, monkeypatch):
     monkeypatch.chdir(file.parent)
     assert python.Settings(path="my_judge.py:boom").substance() == python.Settings(path=f"{file}:boom").substance()

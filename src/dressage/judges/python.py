@@ -6,12 +6,12 @@
 
 `prompt` is a list of {"role", "content"}, `reply` the raw text, `reference` a string or None. Return a number
 in [0, 1], or {"score": 0.7, "criteria": {"tone": 0.9}}, or None where there is nothing to say. The file is run
-when the judge is opened; what it raises, and any other number, is an unreadable judgement and never a score.
+when the judge is opened, and may then import what lies beside it. What the function raises, and any other number,
+is an unreadable judgement and never a score.
 """
 
 import ast
 import hashlib
-import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from dressage.own_code import run_file
 from dressage.protocols import Answer, JudgeSettings, JudgeTools, Question, Rating, Unreadable
 from dressage.records import Ballot
 
@@ -105,7 +106,7 @@ class Python:
 
 def open(settings: Settings, *, tools: JudgeTools) -> Python:
     path, name = settings.file(), settings.function()
-    found = runpy.run_path(str(path), run_name=f"dressage_judge_{path.stem}")
+    found = run_file(path, name=f"dressage_judge_{path.stem}")
     if name not in found or not callable(found[name]):
         raise LookupError(f"{path} has no function {name!r}{_meant(path, name)}")
     return Python(settings.path, found[name])

@@ -1,14 +1,14 @@
 """Rows from a function of your own: `path: my.py:function`, which yields one mapping a row."""
 
-import runpy
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from dressage.own_code import run_file
 from dressage.sources._files import hashes, matched
 from dressage.sources._rows import Opened, RowSettings, SourceError, near
 
@@ -38,7 +38,7 @@ def open(settings: Settings) -> Opened:
 
 
 def _function(file: Path, name: str) -> Callable[[], Iterable[object]]:
-    there: dict[str, Any] = runpy.run_path(str(file), run_name=f"dressage_source_{file.stem}")
+    there = run_file(file, name=f"dressage_source_{file.stem}")
     functions = [word for word, value in there.items() if callable(value) and not word.startswith("__")]
     if name not in functions:
         raise SourceError(f"{file} has no function {name!r}{near(name, functions)}")
