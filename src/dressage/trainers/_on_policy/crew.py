@@ -4,11 +4,13 @@ The model stays unwrapped: DistributedDataParallel does not see the second of tw
 is weighted over its whole minibatch, so the gradients of the processes add up to that of one process.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -49,8 +51,19 @@ class Crew:
                 dist.all_reduce(parameter.grad)
 
 
-def crew() -> Crew:
-    """The processes that a launcher (torchrun, accelerate) started, if torch.distributed is up; else one alone."""
+def crew(*, cpu: bool) -> Crew:
+    """The processes that a launcher (torchrun, accelerate launch) started; without one, this process alone.
+
+    Raises:
+        RuntimeError: the launcher announced several processes, and they did not find one another.
+    """
+    announced = int(os.environ.get("WORLD_SIZE", "1"))
+    if announced > 1 and not dist.is_initialized():
+        PartialState(cpu=cpu)
     if not (dist.is_available() and dist.is_initialized()):
+        if announced > 1:
+            raise RuntimeError(
+                f"a launcher announced {announced} processes, but this one is alone; start with torchrun"
+            )
         return Crew()
     return Crew(dist.get_rank(), dist.get_world_size())

@@ -79,12 +79,15 @@ class OnPolicy:
         with hf.silent(), adapted(module, self.settings.lora, seed=seed, start=backbone.adapter) as model:
             with hf.checkpointing(module, self.settings.gradient_checkpointing):
                 roles = Roles(model, start=backbone.adapter, critic=self.algorithm.critic_lora)
-                run = _Run(self, data, backbone, workplace, roles=roles, crew=crew())
+                team = crew(cpu=module.device.type == "cpu")
+                run = _Run(self, data, backbone, workplace, roles=roles, crew=team)
                 before = adapter_hash(model)
                 facts = run.to_the_end()
             facts["adapter_hash"] = hf.changed(before, adapter_hash(model))
-            folder = save(model, workplace.folder / "adapter")
-        return Trained(adapter=folder, step=self.settings.updates, facts=facts)
+            if team.leads:
+                save(model, workplace.folder / "adapter")
+            team.wait()
+        return Trained(adapter=workplace.folder / "adapter", step=self.settings.updates, facts=facts)
 
     def _possible(self, data: Sequence[Prompt]) -> None:
         """What a YAML cannot say wrong, but a caller can."""
