@@ -33,9 +33,9 @@ CONFIG = {
     "judges": {
         "rater": {"kind": "pointwise", "model": "base", "criterion": "A good reply <b>answers</b> the question."},
         "duel": {"kind": "pairwise", "model": "base"},
-        "nearness": {"kind": "embedding", "model": "minilm"},
+        "nearness": {"kind": "embedding", "model": "minilm", "mode": "relevance"},
     },
-    "data": {"source": {"kind": "builtin", "name": "advice"}, "per_prompt": 4},
+    "data": {"source": {"kind": "builtin", "categories": ["advice"]}, "per_prompt": 4},
     "judge": {"by": "rater", "beside": []},
     "train": {"trainer": {"kind": "dpo", "beta": 0.1}, "watch": None},
     "evaluate": {"by": ["nearness", "duel"], "split": "test"},

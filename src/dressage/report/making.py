@@ -28,7 +28,7 @@ def judges(run: Run) -> list[Judge]:
     for name, settings in config.section("judges").items():
         told = {key: value for key, value in settings.items() if key != "kind" and value not in (None, [], {}, "")}
         words = tuple((plain(key), _words(value)) for key, value in told.items())
-        notes = [*_own_base(config, name), *([usage[name]] if name in usage else [])]
+        notes = [*_own_base(run, name), *([usage[name]] if name in usage else [])]
         found.append(Judge(name, str(settings["kind"]), tuple(roles.get(name, ())), words, tuple(notes)))
     return found
 
@@ -65,12 +65,13 @@ def _names(section: Mapping[str, Any], key: str) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else [str(value)] if value else []
 
 
-def _own_base(config: Config, judge: str) -> Iterator[str]:
+def _own_base(run: Run, judge: str) -> Iterator[str]:
     """Whether a judge asks the very weights that the policy started from."""
+    config = run.config
     if config.settings is None or judge not in config.settings.judges:
         return
-    own = _weights(config, config.settings.policy)
-    if own is not None and any(_weights(config, asked) == own for asked in _asked(config, judge)):
+    own = _weights(run, config.settings.policy)
+    if own is not None and any(_weights(run, asked) == own for asked in _asked(config, judge)):
         yield "judged by its own base: this judge asks the model that the policy started from"
 
 
@@ -83,13 +84,27 @@ def _asked(config: Config, judge: str) -> Iterator[str]:
                 yield from _asked(config, member)
 
 
-def _weights(config: Config, model: str) -> tuple[str, str] | None:
-    """Path and revision of a model in the config; null for one that has no files."""
-    models = config.section("models")
+def _weights(run: Run, model: str) -> object | None:
+    """The hashes of a model's weights as a stage wrote them down, so that a copy is the same model; before any stage
+    has, path and revision. Null for a model that has no files."""
+    for content in _recorded(run, model):
+        found = {file: digest for file, digest in content.items() if file.endswith(".safetensors")}
+        return found or content  # of a hub name it is the commit
+    models = run.config.section("models")
     if model not in models or "path" not in models[model]:
         return None
     revision = models[model].get("revision", None)
     return str(models[model]["path"]), str(revision)
+
+
+def _recorded(run: Run, model: str) -> Iterator[Mapping[str, Any]]:
+    """What the stages of a run were made from: the weights of a model, by content."""
+    for round_ in run.rounds:
+        for manifest in round_.manifests.values():
+            models: Any = manifest.parts.get("models", {})
+            content = models[model]["content"] if model in models else {}
+            if "weights" in content:
+                yield content["weights"]
 
 
 def _usage(run: Run) -> dict[str, str]:
