@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from run_parts import changed, prompts_file, small
+from dressage.store import append_line, lines_of
+from run_parts import changed, manifest, prompts_file, small
 
 ROOT = Path(__file__).parents[1]
 VERBS = ("run", "data", "judge", "train", "evaluate", "plan", "report", "show", "compare", "doctor")
@@ -68,6 +70,39 @@ def test_a_run_by_stages_then_whole_then_looked_at(tmp_path: Path, plain: dict[s
     assert shown.returncode == 0
     assert "Tell me about" in shown.stdout
     assert dressage("report", "runs/small", cwd=tmp_path).returncode == 0
+
+
+def test_what_a_command_took_is_kept_with_its_start_and_report(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, plain)
+    began = time.monotonic()
+    dressage("run", path, cwd=tmp_path)
+    took = time.monotonic() - began
+    (line,) = lines_of(tmp_path / "runs" / "small" / "times.jsonl")
+    stages = sum(manifest(tmp_path / "runs", stage).times["seconds"] for stage in ("data", "judge"))
+    assert line["stages"] == pytest.approx(stages, abs=0.01)
+    assert 0.5 * took < line["seconds"] <= took  # the imports alone are most of so small a run
+    dressage("run", path, cwd=tmp_path)
+    assert len(lines_of(tmp_path / "runs" / "small" / "times.jsonl")) == 1  # it did nothing
+
+
+def overhead(run: Path, **times: float) -> subprocess.CompletedProcess[str]:
+    """The benchmark on a run whose two commands took as long as this each."""
+    for _ in range(2):
+        append_line(run / "times.jsonl", times)
+    script = [sys.executable, ROOT / "scripts" / "bench_overhead.py", run]
+    return subprocess.run(script, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)
+
+
+def test_the_benchmark_holds_all_but_the_work_of_a_command_to_five_per_cent(tmp_path: Path) -> None:
+    work = {"sampling": 50.0, "training": 20.0, "scoring": 16.0, "loading": 5.0, "judging": 5.0}  # 96 of 100
+    fine = overhead(tmp_path / "fine", seconds=100.0, stages=98.0, **work)
+    assert fine.returncode == 0
+    assert "rest             8.0 s, 4.0% of the whole" in fine.stdout
+    assert "scoring         32.0 s, 16.0%; counted as overhead it would make" in fine.stdout
+    slow = overhead(tmp_path / "slow", seconds=102.0, stages=98.0, **work)  # the report took longer
+    assert slow.returncode == 1
+    assert "rest            12.0 s, 5.9% of the whole" in slow.stdout
+    assert "has no command that worked on a stage" in overhead(tmp_path / "none", seconds=0.0).stderr
 
 
 def test_a_config_error_is_one_line(tmp_path: Path, plain: dict[str, Any]) -> None:

@@ -108,7 +108,18 @@ def _go(config: Path, sets: list[str] | None, name: str | None, *, job: "Job") -
     if job.only is None:
         _report(folder, progress.say)
     _summary(folder)
+    _time(folder)
     return folder
+
+
+def _time(folder: Path) -> None:
+    """Writes down what this command took from the start of the process on, if a stage was worked on."""
+    from dressage.clock import lap
+    from dressage.store import append_line
+
+    took = lap()
+    if "stages" in took:
+        append_line(folder / "times.jsonl", {name: round(seconds, 3) for name, seconds in took.items()})
 
 
 def _report(folder: Path, say: Callable[[str], None]) -> None:
