@@ -284,6 +284,11 @@ class Journal:
     def get(self, key: str) -> Any | None:
         return self._known.get(key)
 
+    def bury(self, key: str) -> None:
+        """Marks an answer as useless: it is not given again. An answer that is not there needs no mark."""
+        if self.get(key) is not None:
+            self.put(key, None)
+
     def put(self, key: str, answer: object) -> None:
         """Appends one answer; it is with the operating system before this returns, so kill -9 cannot lose it.
 
@@ -307,7 +312,7 @@ class Journal:
         self._known[key] = answer
 
     def __len__(self) -> int:
-        return len(self._known)
+        return sum(answer is not None for answer in self._known.values())
 
 
 def append_line(path: Path, row: Mapping[str, object]) -> None:

@@ -110,3 +110,16 @@ def test_a_failure_is_neither_journalled_nor_remembered(tmp_path: Path) -> None:
     one.forget_trouble()
     one.answers([chat("a")], advance=Bar())
     assert len(asked(log)) == 2
+
+
+def test_an_answer_that_is_buried_is_asked_for_again_and_the_others_are_not(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    settings = {"says": "{seed}", "paid": True, "log": str(log)}
+    one = asker(tmp_path, **settings)
+    one.answers([chat("a"), chat("b")], advance=Bar())
+    one.bury([chat("a"), chat("never asked")])
+    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) == 3  # what was paid for stays on record
+    asker(tmp_path, **settings).answers([chat("a"), chat("b")], advance=Bar())
+    assert len(asked(log)) == 3
+    asker(tmp_path, **settings).answers([chat("a"), chat("b")], advance=Bar())
+    assert len(asked(log)) == 3

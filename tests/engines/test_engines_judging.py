@@ -269,3 +269,19 @@ def test_what_responses_broke_and_other_judges_do_not_count() -> None:
     tally.add([f.model_copy(update={"judge": "k"}) for f in failures(9)])
     with pytest.raises(TooManyFailures):
         tally.add(failures(1))
+
+
+def test_what_stays_unreadable_is_not_replayed_from_the_journal(bench: MakeBench, tmp_path: Path) -> None:
+    """A server that is mended behind the same name: the next run asks anew, and readable answers stay bought."""
+    log = tmp_path / "asked.jsonl"
+    rule = {"when": "a good one", "says": "SCORE-{nonce}: 7"}
+    model = {"paid": True, "says": "hm", "rules": [rule], "log": str(log)}
+    items = replies(P, ["a good one", "another"])
+
+    def asked() -> int:
+        return len(log.read_text().splitlines())
+
+    first = judging.grade(pointwise(bench, "text", **model), items)
+    assert ([g.score for g in first.grades], len(first.failures), asked()) == ([pytest.approx(2 / 3)], 1, 3)
+    again = judging.grade(pointwise(bench, "text", **model), items)
+    assert (again.grades, len(again.failures), asked()) == (first.grades, 1, 5)

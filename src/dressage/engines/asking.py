@@ -1,7 +1,7 @@
 """Ask models questions: each distinct one once, paid answers journalled as they come, in batches by model."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dressage.protocols import (
     Answer,
@@ -53,6 +53,13 @@ class Asker:
     def forget_trouble(self) -> None:
         """Failures are never cached: what failed is asked again next time."""
         self._known = {k: a for k, a in self._known.items() if not isinstance(a, Trouble)}
+
+    def bury(self, questions: Iterable[Question]) -> None:
+        """Takes back answers that hold no verdict: a paid one stays in the journal, but is not given again, so that the
+        next run asks anew. What they cost stays booked (dressage.accounts)."""
+        for key in {self.key(q) for q in questions}:
+            self._known.pop(key, None)
+            self._journal.bury(key)
 
     def _recall(self, key: str, question: Question) -> bool:
         if (paid := self._journal.get(key)) is None:

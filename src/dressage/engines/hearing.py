@@ -55,13 +55,25 @@ def hear(bench: Bench, ballots: Sequence[Ballot], *, units: int) -> list[Heard]:
     meter = Meter(bench.advance, units=units, questions=sum(len(questions) for questions in asked))
     heard = [Heard(Trouble(reason="not asked")) for _ in ballots]
     _ask(bench, ballots, asked, heard, told=meter.told)
+    put = [list(questions) for questions in asked]
     for attempt in range(1, RETRIES + 1):
         again = [i for i, one in enumerate(heard) if one.unreadable and any(isinstance(q, Chat) for q in asked[i])]
         warmer = [tuple(_resampled(q, attempt) for q in asked[i]) for i in again]
         _ask(bench, [ballots[i] for i in again], warmer, [heard[i] for i in again], told=lambda n: None)
+        for i, questions in zip(again, warmer, strict=True):
+            put[i] += questions
     bench.asker.forget_trouble()
+    _bury(bench.asker, heard, put)
     meter.finish()
     return heard
+
+
+def _bury(asker: Asker, heard: Sequence[Heard], put: Sequence[Sequence[Question]]) -> None:
+    """What stayed unreadable to the end is not given again: a later run, with a mended judge or server, asks anew."""
+    unread = [q for one, questions in zip(heard, put, strict=True) if one.unreadable for q in questions]
+    if unread:
+        served = {q for one, questions in zip(heard, put, strict=True) if not one.unreadable for q in questions}
+        asker.bury(q for q in unread if q not in served)
 
 
 def _ask(
