@@ -68,12 +68,17 @@ class Quiet:
 
 def run(plain: dict[str, Any], root: Path, **job: Any) -> list[str]:
     """Brings a run to its end; gives back what it said, by stage: `starting`, `already there` …"""
+    return [line.partition(" (")[0] for line in told(plain, root, **job) if ": left out: " not in line]
+
+
+def told(plain: dict[str, Any], root: Path, **job: Any) -> list[str]:
+    """Brings a run to its end; every line it said."""
     path = root / "config.yaml"
     root.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(plain))
     quiet = Quiet()
     pipeline.run(config.load(path), Job(root, **job), progress=quiet)
-    return [line.partition(" (")[0] for line in quiet.said]
+    return quiet.said
 
 
 def manifest(root: Path, stage: Any, name: str = "small") -> Manifest:
@@ -89,3 +94,31 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name != ".lock"
     }
+
+
+# ---------------------------------------------------------------- with a model that learns
+
+
+Plain = dict[str, Any]
+
+
+def trained(plain: Plain, model: Path, **more: Any) -> Plain:
+    """The small run with the tiny model as policy, a short training, and battles by counted words."""
+    whole = changed(
+        plain,
+        policy="tiny",
+        models={
+            "tiny": {"kind": "local", "path": str(model), "dtype": "float32", "device": "cpu", "threads": 1},
+            "words": {"kind": "scripted"},
+        },
+        judges={**plain["judges"], "near": {"kind": "embedding", "model": "words", "mode": "relevance"}},
+        data={**plain["data"], "sampling": {"temperature": 1.0, "max_new_tokens": 12}},
+        train={"trainer": {"kind": "dpo", "learning_rate": 1e-3, "batch_pairs": 2, "lora": {"r": 2, "alpha": 4}}},
+        evaluate={"by": ["near"], "best_of": 2},
+    )
+    return changed(whole, **more)
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"kind": "jsonl", "path": str(path)}

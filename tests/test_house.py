@@ -38,6 +38,7 @@ def tree(path: Path) -> ast.Module:
 
 GROUND = {
     "records",
+    "questions",
     "protocols",
     "store",
     "checkpoints",
@@ -51,7 +52,7 @@ GROUND = {
 }
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
 VIEWS = {"report", "terminal", "reading", "comparing", "showing", "doctor"}
-FRAME = {"standing", "pipeline", "planning"}
+FRAME = {"standing", "handover", "pipeline", "planning"}
 FOUNDATION = {"maths"} | GROUND
 MAY_IMPORT: dict[str, set[str]] = {
     "maths": {"maths"},

@@ -14,7 +14,7 @@ from dressage.store import Manifest
 Stage = Literal["data", "judge", "train", "evaluate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-CODE: Mapping[Stage, int] = {"data": 1, "judge": 2, "train": 1, "evaluate": 2}
+CODE: Mapping[Stage, int] = {"data": 1, "judge": 2, "train": 2, "evaluate": 3}
 """Raised when the meaning of a stage changes; editing a comment does not redo a week of labelling."""
 
 LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
@@ -23,7 +23,10 @@ LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
     "train": ("torch", "transformers", "peft", "trl", "accelerate"),
     "evaluate": ("torch", "transformers", "peft"),
 }
-"""The libraries whose version may change a stage's numbers."""
+"""The libraries whose version may change a stage's numbers, where it runs a model of ours."""
+
+WITHOUT_TORCH = frozenset({"endpoint", "scripted"})
+"""Kinds of models that no library here computes: labels bought from an endpoint outlive an upgrade of torch."""
 
 QUIET = frozenset({"max_failures", "max_unfit", "shown", "report_to"})
 """Settings that change no row: how much may fail, what a report shows, where metrics also go."""
@@ -39,7 +42,7 @@ def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:
         case "train":
             assert settings.train is not None
             needed: list[Stage] = []
-            if settings.data and (settings.train.input is None or settings.train.watch):
+            if settings.data:  # also where rows are the user's own: what is held out is not learnt from
                 needed.append("data")
             labelled = settings.train.input is None and settings.train.trainer.learns_from != "prompts"
             return (*needed, *(("judge",) if labelled else ()))
@@ -50,16 +53,18 @@ def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:
 
 def parts_of(settings: RunSettings, stage: Stage, inputs: Mapping[Stage, Manifest]) -> dict[str, JsonValue]:
     """Everything the stage's output is a function of, as plain JSON; its hash is the fingerprint."""
+    models = sorted(_models(settings, stage))
+    ours = [name for name in models if settings.models[name].kind not in WITHOUT_TORCH]
     return {
         "stage": stage,
         "code": CODE[stage],
         "seed": settings.seed,
         "round": 0,
         "settings": _section(settings, stage),
-        "models": {n: _content(settings.models[n]) for n in sorted(_models(settings, stage))},
+        "models": {n: _content(settings.models[n]) for n in models},
         "judges": {n: _content(settings.judges[n]) for n in sorted(_judges(settings, stage))},
         "inputs": {name: manifest.rows_hash for name, manifest in inputs.items()},
-        "libraries": {name: _version(name) for name in LIBRARIES[stage]},
+        "libraries": {name: _version(name) for name in LIBRARIES[stage]} if ours else {},
     }
 
 
@@ -80,6 +85,10 @@ def _section(settings: RunSettings, stage: Stage) -> dict[str, JsonValue]:
     if stage == "evaluate" and settings.data:
         found["sampling"] = found["sampling"] or settings.data.sampling.model_dump(mode="json")
         found["policy"] = [found["policy"], settings.policy]
+    if stage == "evaluate" and settings.judge:  # grades both sides and chooses the best of n
+        found["reward"] = {"by": settings.judge.by, "broken_response": settings.judge.broken_response}
+    if stage == "judge" and settings.judge and settings.judge.input is not None:
+        found["preferences_from"] = "train"
     if stage == "train" and settings.train and settings.data and (settings.train.watch or _practises(settings)):
         found["sampling"] = settings.data.sampling.model_dump(mode="json")
     if stage == "train" and settings.judge and _practises(settings):
@@ -120,13 +129,14 @@ def _judges(settings: RunSettings, stage: Stage) -> set[str]:
         named += [settings.judge.by] if settings.judge and _practises(settings) else []
     if stage == "evaluate" and settings.evaluate:
         named = [*settings.evaluate.by, *([settings.judge.by] if settings.judge else [])]
-    return set(_with_members(settings, named))
+    return set(with_members(settings, named))
 
 
-def _with_members(settings: RunSettings, names: list[str]) -> Iterator[str]:
+def with_members(settings: RunSettings, names: list[str]) -> Iterator[str]:
+    """Judges and whoever they are made of."""
     for name in names:
         yield name
-        yield from _with_members(settings, list(settings.judges[name].members()))
+        yield from with_members(settings, list(settings.judges[name].members()))
 
 
 def _models(settings: RunSettings, stage: Stage) -> set[str]:

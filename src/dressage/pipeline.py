@@ -1,26 +1,28 @@
 """The loop over stages: what is done is skipped, what changed is refused or redone, a crash is resumed."""
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dressage import config
 from dressage.accounts import Accounts
 from dressage.clock import counting
-from dressage.fingerprints import Stage, inputs_of, parts_of
-from dressage.protocols import Progress
+from dressage.fingerprints import Stage, inputs_of, parts_of, with_members
+from dressage.handover import move_aside, take_over
+from dressage.protocols import ModelSettings, Progress
 from dressage.records import Checkpoint, content_hash
-from dressage.settings import RunSettings
-from dressage.stages._stage import Cast, Here, Outcome, StageError
+from dressage.settings import RunSettings, TrainSection
+from dressage.stages._attempts import Attempts, remember
+from dressage.stages._stage import OF_MODEL, Cast, Here, Outcome, StageError, whole_files
+from dressage.stages._telling import left_out
 from dressage.standing import (
     Job,
     Standing,
     accept,
     configured,
+    damaged,
     folder_of,
     inputs_in,
-    manifest_or_none,
     possible,
     stage_folder,
     standing,
@@ -31,15 +33,18 @@ from dressage.store import (
     commit_json,
     commit_text,
     finish_stage,
-    is_whole,
     keep_lines,
-    lines_of,
     locked,
     manifest_of,
     quarantine,
     rows_of,
-    sync_folder,
 )
+
+if TYPE_CHECKING:
+    from dressage.stages._card import Origin
+
+Log = Callable[[Mapping[str, float | int | str]], None]
+Forget = Callable[[int], None]
 
 
 def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
@@ -72,19 +77,26 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
     fingerprint = content_hash(parts)
     now = standing(stage, place, fingerprint)
     if job.redo == stage or now.state == "stale":
-        _move_aside(place)
+        move_aside(place)
         now = Standing(stage, "to do", None)
-    if now.manifest and (broken := _damaged(place, now.manifest)):
+    if now.manifest and (broken := damaged(place, now.manifest)):
         progress.say(f"{stage}: {broken} is gone or damaged; doing again what is")
+        machine = {name: fact for name, fact in now.manifest.facts.items() if name.startswith(OF_MODEL)}
+        remember(place, times=now.manifest.times, machine=machine)
         quarantine(place, [place / "manifest.json"])
         now = Standing(stage, "begun", None)
     if now.state == "done":
         (place / "journal.jsonl").unlink(missing_ok=True)
         progress.say(f"{stage}: already there ({place})")
         return
-    if now.state == "to do" and job.origin and _take_over(job, folder, stage, fingerprint):
-        progress.say(f"{stage}: taken over from {job.origin}")
-        return
+    if now.state == "to do" and job.origin and job.redo != stage:
+        taken = take_over(job, folder, stage, fingerprint)
+        if taken:
+            progress.say(f"{stage}: taken over from {job.origin}")
+            return
+        if taken is not None:
+            progress.say(f"{stage}: taken over from {job.origin} as far as it is there")
+            now = Standing(stage, "begun", None)
     progress.say(f"{stage}: {'going on' if now.state == 'begun' else 'starting'}")
     commit_json(place / "stage.json", {"fingerprint": fingerprint, "parts": parts})
     _perform(
@@ -96,86 +108,58 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
     )
 
 
-def _damaged(place: Path, manifest: Manifest) -> str | None:
-    """The first thing in a finished stage that is not as it was committed, or null."""
-    shard = next((s for s in manifest.shards if not is_whole(place, s)), None)
-    if shard is not None:
-        return f"shard {shard.name}"
-    if manifest.stage == "train":
-        from dressage.stages.train import damaged_adapter
-
-        return damaged_adapter(place, manifest.shards[0])
-    return None
-
-
 def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest, progress: Progress) -> None:
     place = stage_folder(folder, stage)
-    metrics = folder / "metrics.jsonl"
-    accounts = Accounts(folder / "spending.jsonl")
-    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts)
-    here = Here(
-        folder=place,
-        inputs={s: stage_folder(folder, s) for s in inputs_of(settings, stage)},
-        key=blank.fingerprint,
-        seed=settings.seed,
-        round=0,
-        cast=cast,
-        progress=progress,
-        log=lambda row: append_line(metrics, {"stage": stage, "round": 0, **row}),
-        forget=lambda after: keep_lines(
+    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=Accounts(folder / "spending.jsonl"))
+    with counting() as spent:
+        attempts = Attempts(place, spent=spent, machine=cast.facts)
+        try:
+            log, forget = _logging(folder / "metrics.jsonl", stage, attempts.note)
+            here = Here(
+                folder=place,
+                inputs={s: stage_folder(folder, s) for s in inputs_of(settings, stage)},
+                key=blank.fingerprint,
+                seed=settings.seed,
+                round=0,
+                cast=cast,
+                progress=progress,
+                log=log,
+                forget=forget,
+                note=attempts.note,
+            )
+            with whole_files(f"stage {stage} in {place}"):
+                outcome = RUNNERS[stage](settings, here)
+            machine = attempts.machine()  # of the models that are open now
+        finally:
+            attempts.keep()
+            cast.close()
+    done = {
+        "shards": outcome.shards,
+        "rows_hash": content_hash([shard.rows_hash for shard in outcome.shards]),
+        "facts": {**outcome.facts, **machine},
+        "times": attempts.times(),
+    }
+    finish_stage(place, blank.model_copy(update=done))
+    attempts.forget()
+    (place / "journal.jsonl").unlink(missing_ok=True)
+    if told := left_out(outcome.facts):
+        progress.say(f"{stage}: left out: {told}")
+
+
+def _logging(metrics: Path, stage: Stage, note: Callable[[], None]) -> tuple[Log, Forget]:
+    """How a stage writes lines of its own into the run's metrics, and takes back those after a step."""
+
+    def log(row: Mapping[str, float | int | str]) -> None:
+        append_line(metrics, {"stage": stage, "round": 0, **row})
+        note()
+
+    def forget(after: int) -> None:
+        keep_lines(
             metrics,
             lambda row: row.get("stage") != stage or (isinstance(row.get("step"), int) and row["step"] <= after),
-        ),
-    )
-    with counting() as spent:
-        try:
-            outcome = RUNNERS[stage](settings, here)
-            machine = cast.facts()
-        finally:
-            cast.close()
-    rows_hash = content_hash([shard.rows_hash for shard in outcome.shards])
-    finish_stage(
-        place,
-        blank.model_copy(
-            update={
-                "shards": outcome.shards,
-                "rows_hash": rows_hash,
-                "facts": {**outcome.facts, **machine},
-                "times": {name: round(seconds, 3) for name, seconds in spent.items()},
-            }
-        ),
-    )
-    (place / "journal.jsonl").unlink(missing_ok=True)
+        )
 
-
-def _move_aside(place: Path) -> None:
-    if place.exists():
-        number = 1
-        while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
-            number += 1
-        place.rename(aside)
-
-
-def _take_over(job: Job, folder: Path, stage: Stage, fingerprint: str) -> bool:
-    """Copies a finished, undamaged stage of another run with its metrics, if it was made from the very same things."""
-    assert job.origin is not None
-    origin = folder_of(job.root, job.origin)
-    place, theirs = stage_folder(folder, stage), stage_folder(origin, stage)
-    manifest = manifest_or_none(theirs)
-    if manifest is None or manifest.fingerprint != fingerprint or _damaged(theirs, manifest):
-        return False
-    keep_lines(folder / "metrics.jsonl", lambda row: row.get("stage") != stage)
-    for row in lines_of(origin / "metrics.jsonl"):
-        if row.get("stage") == stage:
-            append_line(folder / "metrics.jsonl", row)
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(theirs, part, ignore=shutil.ignore_patterns("quarantine", "*.part"))
-    shutil.rmtree(place, ignore_errors=True)  # at most a stage.json that could not be read
-    part.rename(place)
-    sync_folder(place.parent)
-    return True
+    return log, forget
 
 
 # ---------------------------------------------------------------- what each stage is handed
@@ -192,7 +176,11 @@ def _run_judge(settings: RunSettings, here: Here) -> Outcome:
     from dressage.stages import judge
 
     assert settings.judge is not None
-    return judge.run(here, settings.judge)
+    return judge.run(here, settings.judge, learnt_from="judge" in _read_by_train(settings))
+
+
+def _read_by_train(settings: RunSettings) -> tuple[Stage, ...]:
+    return inputs_of(settings, "train") if settings.train else ()
 
 
 def _run_train(settings: RunSettings, here: Here) -> Outcome:
@@ -200,17 +188,28 @@ def _run_train(settings: RunSettings, here: Here) -> Outcome:
     from dressage.stages import train
 
     assert settings.train is not None
-    base = settings.models[settings.policy]
-    brought = settings.train.input is not None or settings.judge is None
-    origin = train.Origin(
-        run=settings.name,
-        policy=settings.policy,
-        base=str(getattr(base, "path", base.identity())),
-        sampling=settings.data.sampling if settings.data else Sampling(),
-        judged_by="pairs of the user's own" if brought or settings.judge is None else f"judge `{settings.judge.by}`",
-        reward=settings.judge,
+    policy = train.Policy(
+        settings.policy, sampling=settings.data.sampling if settings.data else Sampling(), reward=settings.judge
     )
-    return train.run(here, settings.train, origin=origin)
+    return train.run(here, settings.train, policy=policy, origin=_origin(settings, settings.train))
+
+
+def _origin(settings: RunSettings, chosen: TrainSection) -> "Origin":
+    """What the model card must say of where an adapter comes from."""
+    from dressage.stages._card import Origin
+
+    base, judge = settings.models[settings.policy], settings.judge
+    labelled = judge if chosen.input is None else None
+    source = chosen.input or (labelled.input if labelled else None) or (settings.data.source if settings.data else None)
+    own = f"{chosen.trainer.learns_from}" if chosen.input else "candidates" if labelled and labelled.input else None
+    judges = with_members(settings, [labelled.by]) if labelled else ()
+    return Origin(
+        run=settings.name,
+        base=str(getattr(base, "path", base.identity())),
+        source=source.model_dump(mode="json") if source else None,
+        own=own,
+        judges={name: settings.judges[name].model_dump(mode="json") for name in judges},
+    )
 
 
 def _run_evaluate(settings: RunSettings, here: Here) -> Outcome:
@@ -223,7 +222,7 @@ def _run_evaluate(settings: RunSettings, here: Here) -> Outcome:
     if chosen.policy == "trained":
         (checkpoint,) = rows_of(here.inputs["train"], Checkpoint)
         manifest = manifest_of(here.inputs["train"])
-        if manifest and (broken := _damaged(here.inputs["train"], manifest)):
+        if manifest and (broken := damaged(here.inputs["train"], manifest)):
             raise StageError(f"{broken} of train is gone or damaged; run `dressage train` again: it is trained anew")
         trained = here.cast.model(settings.policy).wearing(here.inputs["train"] / checkpoint.adapter)
         models = {"policy": trained}
@@ -231,14 +230,20 @@ def _run_evaluate(settings: RunSettings, here: Here) -> Outcome:
         models = {"policy": here.cast.model(chosen.policy)}
     models |= {side: here.cast.model(name) for side, name in names.items()}
     used = {settings.policy, *names.values()} | ({chosen.policy} - {"trained"})
-    one_base = len({getattr(settings.models[n], "path", n) for n in used}) == 1
+    one_base = len({_base(settings.models[n], n) for n in used}) == 1
     sides = evaluate.Sides(
         models=models,
         sampling=chosen.sampling or settings.data.sampling,
         base=here.cast.model(settings.policy) if one_base and settings.models[settings.policy].trains else None,
         train_judge=settings.judge.by if settings.judge else None,
+        broken_response=settings.judge.broken_response if settings.judge else None,
     )
     return evaluate.run(here, chosen, sides=sides)
+
+
+def _base(model: ModelSettings, name: str) -> tuple[object, ...]:
+    """Equal for models that stand on the same weights; one without files stands alone."""
+    return getattr(model, "path", name), getattr(model, "revision", None)
 
 
 RUNNERS: Mapping[Stage, Callable[[RunSettings, Here], Outcome]] = {

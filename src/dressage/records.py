@@ -223,15 +223,23 @@ class Preference(Record):
 
 
 class Checkpoint(Record):
-    """A trained adapter: where it lies in the run's folder, what it stands on, the hash of every file."""
+    """A trained adapter: where it lies in the run's folder, what it stands on, the hash of every file.
+
+    The files in `beside` name the run and the folder of the base, and `parent` is a path: a run of another name or
+    place trains the same adapter.
+    """
 
     table: ClassVar[str] = "checkpoints"
+    unhashed: ClassVar[frozenset[str]] = frozenset({"parent", "beside"})
 
     adapter: str
     base: str
     parent: str | None = None
     step: int
+    config: str = ""
+    """The hash of peft's settings without the base's name."""
     files: dict[str, str]
+    beside: dict[str, str] = Field(default_factory=dict)
 
 
 class Battle(Record):
@@ -257,9 +265,9 @@ class Battle(Record):
 class Trace(Record):
     """What the frozen base thinks of a reply: summed log-probabilities in nats, by evaluate.
 
-    `own` and `base` are under the writer and the base at the sampling temperature (their difference, on the
-    policy's own replies, estimates KL); null where there is none (greedy, endpoints). `base_at_1` is at
-    temperature 1.
+    `own` and `base` are under the writer and the base at the sampling temperature, both over the whole vocabulary by
+    the same call (their difference, on the policy's own replies, estimates KL); null where there is none (greedy,
+    endpoints). `base_at_1` is at temperature 1.
     """
 
     table: ClassVar[str] = "traces"

@@ -1,8 +1,8 @@
 """The sections of a run's YAML: what may be set, within which limits, in one sentence each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dressage.plugins import OnShelf
 from dressage.protocols import JudgeSettings, ModelSettings, Sampling, SourceSettings, TrainerSettings
@@ -12,6 +12,17 @@ AnyModel = Annotated[ModelSettings, OnShelf("models")]
 AnySource = Annotated[SourceSettings, OnShelf("sources")]
 AnyJudge = Annotated[JudgeSettings, OnShelf("judges")]
 AnyTrainer = Annotated[TrainerSettings, OnShelf("trainers")]
+
+
+def _to_learn_from(source: SourceSettings) -> SourceSettings:
+    """Records somebody brings to learn from are all of the train split, unless the YAML or a column says otherwise:
+    the shares that make three splits of prompts would leave a third of them unused."""
+    if "split" in type(source).model_fields and "split" not in source.model_fields_set:
+        return source.model_copy(update={"split": "train"})
+    return source
+
+
+OwnRecords = Annotated[AnySource, AfterValidator(_to_learn_from)]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -46,8 +57,9 @@ class JudgeSection(Frozen):
     """Judges that are asked as well and recorded, but make no preference."""
     beside_prompts: int | None = Field(None, ge=1)
     """Ask `beside` on the first so many prompts only; null: on all."""
-    input: AnySource | None = None
-    """Candidates of your own instead of this run's data stage."""
+    input: OwnRecords | None = None
+    """Candidates of your own instead of this run's data stage; all are of the train split unless `split:` or a column
+    says otherwise, and only those of the train split make preferences."""
     pairing: Literal["best_worst", "all_pairs"] = "best_worst"
     """Which candidates of a prompt make pairs."""
     min_margin: Share = 0.0
@@ -68,8 +80,9 @@ class TrainSection(Frozen):
 
     trainer: AnyTrainer
     """What learns, and how fast."""
-    input: AnySource | None = None
-    """Pairs (or examples) of your own instead of this run's judge stage."""
+    input: OwnRecords | None = None
+    """Pairs (or examples) of your own instead of this run's judge stage; all are of the train split unless `split:` or
+    a column says otherwise, and only those of the train split are learnt from."""
     opponent: Literal["reference"] | None = None
     """With a judge that compares and a trainer that draws for itself: the grade of a reply is the probability that
     it beats one of the policy training starts from."""
@@ -77,6 +90,8 @@ class TrainSection(Frozen):
     """A judge that looks on during training to notice over-optimisation; it never rewards."""
     watch_prompts: int = Field(32, ge=1)
     """How many dev prompts the watch judge sees, each time it looks."""
+    max_failures: Share = 0.1
+    """A larger share of the watch judge's failed judgements, in any look, stops the stage."""
     max_unfit: Share = 0.05
     """A larger share of rows that do not fit the context stops the stage; none is ever cut."""
 
@@ -97,6 +112,13 @@ class Guards(Frozen):
     """KL(policy ‖ base) in nats per reply, on the policy's own replies."""
     nll_within: tuple[float, float] | None = None
     """Relative change of the mean NLL per token under the base: (lowest, highest), e.g. [-0.2, 0.1]."""
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> Self:
+        if self.nll_within is not None and self.nll_within[0] > self.nll_within[1]:
+            low, high = self.nll_within
+            raise ValueError(f"nll_within is (lowest, highest), and {low:g} is above {high:g}; swap them")
+        return self
 
 
 class EvaluateSection(Frozen):

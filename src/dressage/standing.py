@@ -13,7 +13,7 @@ from dressage.plugins import meant
 from dressage.records import content_hash
 from dressage.settings import RunSettings
 from dressage.stages._stage import StageError
-from dressage.store import Manifest, StoreError, manifest_of
+from dressage.store import Manifest, StoreError, is_whole, manifest_of
 
 State = Literal["done", "to do", "begun", "stale", "waits"]
 
@@ -100,6 +100,18 @@ def manifest_or_none(place: Path) -> Manifest | None:
         return None
 
 
+def damaged(place: Path, manifest: Manifest) -> str | None:
+    """The first thing in a finished stage that is not as it was committed, or null."""
+    shard = next((s for s in manifest.shards if not is_whole(place, s)), None)
+    if shard is not None:
+        return f"shard {shard.name}"
+    if manifest.stage == "train":
+        from dressage.stages.train import damaged_adapter
+
+        return damaged_adapter(place, manifest.shards[0])
+    return None
+
+
 def _made(place: Path) -> dict[str, Any] | None:
     """What a stage was begun with: its fingerprint and its parts; null where it was not, or where that is damaged
     (its shards know their own keys, so nothing wrong is taken for done)."""
@@ -129,11 +141,18 @@ def inputs_in(settings: RunSettings, folder: Path, stage: Stage) -> dict[Stage, 
 
 
 def possible(settings: RunSettings, job: Job) -> None:
-    """Refuses a job that names a stage or a run that is not there."""
+    """Refuses a job that names a stage or a run that is not there, and models that follow what the run trains."""
     there_are = configured(settings)
     for stage in (job.only, job.redo):
         if stage is not None and stage not in there_are:
             raise RunRefused(f"the YAML of {settings.name!r} has no `{stage}:`; it has {', '.join(there_are)}")
+    live = folder_of(job.root, settings.name).resolve()
+    for name, model in settings.models.items():
+        if (adapter := getattr(model, "adapter", None)) and Path(adapter).expanduser().resolve().is_relative_to(live):
+            raise RunRefused(
+                f"models.{name} wears {adapter}, an adapter of this very run: it would follow what is being trained. "
+                "Copy the adapter elsewhere, or give this run another --name"
+            )
     if job.origin is not None and not (folder_of(job.root, job.origin) / "config.yaml").exists():
         there = sorted(p.parent.name for p in job.root.glob("*/config.yaml"))
         raise RunRefused(f"--from {job.origin}: there is no such run in {job.root}{meant(job.origin, there)}")
@@ -142,9 +161,8 @@ def possible(settings: RunSettings, job: Job) -> None:
 def accept(settings: RunSettings, job: Job, folder: Path) -> None:
     """Refuses a folder made by other settings, unless what differs is to be redone."""
     kept = folder / "config.yaml"
-    if not kept.exists():
-        return
-    changed = changed_keys(_plain(kept.read_text("utf-8")), _plain(config.dump(settings)))
+    there = kept.exists()  # where it is gone, what stages were made of says whether they fit
+    changed = changed_keys(_plain(kept.read_text("utf-8")), _plain(config.dump(settings))) if there else []
     stale = [s.stage for s in standings(settings, job.root) if s.state == "stale"]
     if job.redo is not None:
         stale = [s for s in stale if STAGES.index(s) < STAGES.index(job.redo)]

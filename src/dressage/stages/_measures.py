@@ -46,6 +46,12 @@ def _measure(name: str, of: str, found: Estimate, *, by: str = "") -> Measure:
     return Measure(name=name, of=of, by=by, value=found.value, low=found.low, high=found.high, n=found.clusters)
 
 
+def within(found: Estimate) -> Estimate:
+    """A mean of numbers in [0, 1] lies there, and so do the ends of its interval."""
+    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (found.low, found.high))
+    return found._replace(low=low, high=high)
+
+
 def _rates(rows: Rows, judge: str) -> Iterator[Measure]:
     for side in dict.fromkeys(b.a for b in rows.battles):
         games = [Game(b.prompt_id, b.outcome, b.broken) for b in rows.battles if b.judge == judge and b.a == side]
@@ -98,7 +104,7 @@ def _scores(rows: Rows, side: str, judge: str | None) -> Iterator[Measure]:
     ids = {c.id: c.prompt_id for c in rows.replies(side)}
     scores = [(g.score, ids[g.candidate_id]) for g in rows.grades if g.judge == judge and g.candidate_id in ids]
     if judge and scores:
-        yield _measure("score_mean", side, clustered([s for s, _ in scores], [p for _, p in scores]), by=judge)
+        yield _measure("score_mean", side, within(clustered([s for s, _ in scores], [p for _, p in scores])), by=judge)
 
 
 # ---------------------------------------------------------------- guards

@@ -1,7 +1,8 @@
 """What every stage is given: its folder, its key, the cast of models and judges, and the loop over shards."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,8 +23,27 @@ T = TypeVar("T")
 Tables = Mapping[type[Record], Sequence[Record]]
 
 
+OF_MODEL = "model: "
+"""How a fact begins that a model told of itself."""
+
+
 class StageError(RuntimeError):
     """A stage cannot go on; says what, where and the way out."""
+
+
+@contextmanager
+def whole_files(what: str) -> Iterator[None]:
+    """Says in words which weights could not be read or written: safetensors raises an error of its own, a bare
+    Exception, for a file that is cut short and for a disk that is full."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise StageError(
+            f"{what}: a safetensors file could not be read or written ({error}); make room if the disk is full; if the "
+            "file is cut short, fetch or copy it again; then run the same command again: what was committed is kept"
+        ) from error
 
 
 class Cast:
@@ -45,7 +65,7 @@ class Cast:
             settings = self._models[name]
             spends = getattr(settings, "spends", False)
             handed = {"account": self._accounts.of(settings.identity())} if spends else {}
-            with spending("loading"):
+            with spending("loading"), whole_files(f"model {name!r} ({getattr(settings, 'path', settings.kind)})"):
                 self._open[name] = open_kind(settings, **handed)
         return self._open[name]
 
@@ -84,7 +104,7 @@ class Cast:
     def facts(self) -> dict[str, JsonValue]:
         """What the opened models say of themselves: device, dtype, threads; which a machine decides."""
         told = {name: getattr(model, "facts", None) for name, model in self._open.items()}
-        return {f"model: {name}": dict(facts) for name, facts in told.items() if facts}
+        return {f"{OF_MODEL}{name}": dict(facts) for name, facts in told.items() if facts}
 
     def close(self) -> None:
         for model in self._open.values():
@@ -109,6 +129,9 @@ class Here:
     """Appends a line to the run's metrics."""
     forget: Callable[[int], None]
     """Drops what an unfinished attempt at this stage has logged after that step; 0: all of it."""
+
+    note: Callable[[], None]
+    """Told as work is done, so that what the stage takes is kept over attempts."""
 
     def journal(self) -> Journal:
         """The paid answers of this stage that are in no shard yet."""
@@ -138,7 +161,10 @@ def sharded(
     for number, group in enumerate(groups):
         name, key = _named(here, number, group, ids)
         shard = shard_done(here.folder, name, key=key)
-        shards.append(shard or commit_shard(here.folder, name, key=key, tables=work(group)))
+        if shard is None:
+            shard = commit_shard(here.folder, name, key=key, tables=work(group))
+            here.note()
+        shards.append(shard)
     return tuple(shards)
 
 

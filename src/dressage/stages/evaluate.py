@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from dressage.clock import spending
 from dressage.engines import judging, preferring
-from dressage.engines.failing import Tally, broken
+from dressage.engines.failing import Tally, broken, grades_of_broken
 from dressage.engines.hearing import Bench
 from dressage.engines.judging import Duel, Labels
 from dressage.engines.sampling import Role, draw, drawing
@@ -23,11 +22,11 @@ from dressage.stages._stage import (
     Outcome,
     StageError,
     Tables,
-    drawn_by_seed,
     in_groups,
     sharded,
     split,
 )
+from dressage.stages._traces import traces
 from dressage.store import Journal, commit_shard, rows_in, rows_of
 
 POLICY, PREDECESSOR = "policy", "predecessor"
@@ -45,6 +44,8 @@ class Sides:
     """A local model: the frozen base without adapters, if there is one for all sides; or null."""
     train_judge: str | None
     """Chooses the best of n, and grades both sides for the report."""
+    broken_response: str | None
+    """The rule by which that judge's labels grade a broken reply (judge.broken_response)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run(here: Here, settings: EvaluateSection, *, sides: Sides) -> Outcome:
     measures = _measures.measured(rows, judges=settings.by, train_judge=sides.train_judge)
     gates = _measures.guarded(measures, settings.guards)
     last = commit_shard(here.folder, "measures", key=here.key, tables={Measure: measures, GateResult: gates})
-    return Outcome((*played, last), _facts(here, settings, sides, rows, gates))
+    return Outcome((*played, last), _facts(settings, sides, rows, gates))
 
 
 def _steps(settings: EvaluateSection, sides: Sides) -> int:
@@ -146,7 +147,7 @@ def _play(here: Here, settings: EvaluateSection, sides: Sides, tools: _Tools, pr
         failures += drawn.failures
     found = Labels()
     if tools.train_bench:
-        found.extend(_grade_both(tools.train_bench, prompts, replies))
+        found.extend(_grade_both(tools.train_bench, prompts, replies, rule=sides.broken_response))
         if settings.best_of:
             role = Role(_best_name(settings), sides.models[PREDECESSOR], names)
             replies[role.name], unhelped = _best_of(role, settings, sides, tools, prompts)
@@ -164,7 +165,7 @@ def _play(here: Here, settings: EvaluateSection, sides: Sides, tools: _Tools, pr
         Verdict: found.verdicts,
         Grade: _once(found.grades),
         Failure: failures + found.failures,
-        Trace: _traces(sides, prompts, replies),
+        Trace: traces(prompts, replies, policy=sides.models[POLICY], base=sides.base, heat=sides.sampling.temperature),
     }
 
 
@@ -172,19 +173,25 @@ def _once(grades: Sequence[Grade]) -> list[Grade]:
     return list({(g.judge, g.candidate_id): g for g in grades}.values())
 
 
-def _grade_both(bench: Bench, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]) -> Labels:
-    """The training judge's grades of both sides: what training optimised, shown beside what it is for."""
+def _grade_both(
+    bench: Bench, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]], *, rule: str | None
+) -> Labels:
+    """The training judge's grades of both sides: what training optimised, shown beside what it is for. A broken reply
+    has the grade it had in training; left out, the worst replies would raise a side's mean."""
     if bench.judge.compares:
         return Labels()
     by_id = {p.id: p for p in prompts}
-    return judging.grade(bench, [(by_id[c.prompt_id], c) for s in (POLICY, PREDECESSOR) for c in replies[s]])
+    labels = judging.grade(bench, [(by_id[c.prompt_id], c) for s in (POLICY, PREDECESSOR) for c in replies[s]])
+    labels.grades += grades_of_broken(labels.failures, labels.grades, rule=rule) if rule else []
+    return labels
 
 
 def _best_of(
     role: Role, settings: EvaluateSection, sides: Sides, tools: _Tools, prompts: Sequence[Prompt]
 ) -> tuple[list[Candidate], list[Failure]]:
     """The training judge's favourite among n replies of the predecessor, `per_prompt` times each prompt; and
-    what failed on the way (a reply that is broken itself is simply not the best)."""
+    what failed on the way. A reply that is broken itself is simply not the best; one that the judge could not be
+    asked about is left out, and where that is all of them there is no best."""
     assert tools.train_bench is not None
     drawn = draw(
         role,
@@ -204,11 +211,14 @@ def _best_of(
             if tools.train_bench.judge.compares
             else judging.grade(tools.train_bench, turn)
         )
-        failures += [f for f in labels.failures if f.side == "infrastructure"]
+        unheard = [f for f in labels.failures if f.side == "infrastructure"]
+        failures += unheard
         standing = preferring.standings(labels)
+        left_out = {c for f in unheard for c in f.candidate_ids} - standing.keys()
         for _, candidates in judging.by_prompt(turn):
-            ranked = sorted(candidates, key=lambda c: (standing.get(c.id, -1.0), -c.index))
-            best.append(ranked[-1].model_copy(update={"index": number}))
+            ranked = [c for c in candidates if c.id not in left_out]
+            ranked.sort(key=lambda c: (standing.get(c.id, -1.0), -c.index))
+            best += [c.model_copy(update={"index": number}) for c in ranked[-1:]]
     return best, failures
 
 
@@ -250,49 +260,15 @@ def _battle(name: str, duel: Duel, verdict: Verdict | None, bench: Bench) -> Bat
     )
 
 
-@spending("scoring")
-def _traces(sides: Sides, prompts: Sequence[Prompt], replies: Mapping[str, list[Candidate]]) -> list[Trace]:
-    """Log-probabilities of both sides' replies under the frozen base; none where no model can give them."""
-    if sides.base is None:
-        return []
-    by_id = {p.id: p for p in prompts}
-    heat = sides.sampling.temperature
-    traces = []
-    for name in (POLICY, PREDECESSOR):
-        drawn = [c for c in replies[name] if c.token_ids]
-        asked = [by_id[c.prompt_id].messages for c in drawn]
-        tokens = [c.token_ids for c in drawn]
-        at_1 = sides.base.logprobs(asked, tokens, of="base", temperature=1.0)
-        hot = sides.base.logprobs(asked, tokens, of="base", temperature=heat) if name == POLICY and heat else None
-        for i, candidate in enumerate(drawn):
-            known = hot is not None and candidate.logprobs is not None
-            traces.append(
-                Trace(
-                    candidate_id=candidate.id,
-                    side=name,
-                    tokens=len(candidate.token_ids),
-                    own=sum(candidate.logprobs or ()) if known else None,
-                    base=sum(hot[i]) if hot is not None and known else None,
-                    base_at_1=sum(at_1[i]),
-                )
-            )
-    return traces
-
-
 def _facts(
-    here: Here, settings: EvaluateSection, sides: Sides, rows: "_measures.Rows", gates: Sequence[GateResult]
+    settings: EvaluateSection, sides: Sides, rows: "_measures.Rows", gates: Sequence[GateResult]
 ) -> dict[str, JsonValue]:
-    battles = [b for b in rows.battles if b.a == POLICY and b.judge == settings.by[0]]
-    shown = drawn_by_seed(battles, settings.shown, here.seed, "shown battles", here.round)
     undecided = Counter(b.judge for b in rows.battles if b.outcome is None)
     return {
         "split": settings.split,
         "prompts": len({b.prompt_id for b in rows.battles}),
         "battles": len(rows.battles),
-        "undecided": dict(undecided),
+        **{f"undecided by {judge}": n for judge, n in undecided.items()},
         "sides": list(sides.models),
         "guards_held": all(g.decision == "held" for g in gates),
-        "shown": [
-            {"prompt_id": b.prompt_id, "candidate_a": b.candidate_a, "candidate_b": b.candidate_b} for b in shown
-        ],
     }
