@@ -132,5 +132,5 @@ def test_what_is_no_evaluated_run_is_refused(tmp_path):
     with pytest.raises(StoreError, match="not the resolved config"):
         compare([tmp_path / "raw"])
     (tmp_path / "raw" / "config.yaml").write_text("name: raw\nseed: 0\n")
-    with pytest.raises(StoreError, match="no battles"):
+    with pytest.raises(StoreError, match="raw has no result to compare: evaluate is not finished"):
         compare([tmp_path / "raw"])

@@ -130,6 +130,7 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 def _summary(folder: Path) -> None:
     """The headline measures and the guards, where the run has them."""
+    from dressage.reading import unfit
     from dressage.records import GateResult, Measure
     from dressage.standing import stage_folder
     from dressage.store import manifest_of, rows_of
@@ -137,7 +138,9 @@ def _summary(folder: Path) -> None:
 
     place = stage_folder(folder, "evaluate")
     if manifest_of(place):
-        summary_table(list(rows_of(place, Measure)), list(rows_of(place, GateResult)), title=f"{folder.name}")
+        why = unfit(place.parent, "evaluate")
+        title = f"{folder.name} (not the result of this run: {why})" if why else folder.name
+        summary_table(list(rows_of(place, Measure)), list(rows_of(place, GateResult)), title=title)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dressage.maths.rates import Game, Rate, rate_of
-from dressage.reading import last_round, tables_of
+from dressage.reading import last_round, tables_of, unfit
 from dressage.records import Battle, Candidate, GateResult, content_hash
 from dressage.store import StoreError
 from dressage.terminal import bare_table, foreign, interval, number, results_console
@@ -49,7 +49,7 @@ def compare(runs: Sequence[Path], *, console: Console | None = None) -> None:
     """Prints a line for each run and judge, and for each judge the rate pooled over runs that differ in seed only.
 
     Raises:
-        StoreError: where a folder is no run, or has no battles yet.
+        StoreError: where a folder is no run, or its evaluation is missing, not finished, or of another training.
     """
     console = console or results_console()
     evaluated = [evaluated_run(run) for run in runs]
@@ -73,6 +73,8 @@ def evaluated_run(run: Path) -> Evaluated:
     """Reads what a run's last round measured."""
     of = last_round(run)
     config = _config(of.parent / "config.yaml")
+    if why := unfit(of, "evaluate"):
+        raise StoreError(f"{run} has no result to compare: {why}; bring the run to its end first (`dressage run`)")
     battles = tuple(row for table in tables_of(of / "evaluate", Battle) for row in table)
     if not battles:
         raise StoreError(f"{of / 'evaluate'} has no battles; run its evaluate stage first")

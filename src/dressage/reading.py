@@ -37,6 +37,22 @@ def tables_of(folder: Path, record: type[R]) -> Iterator[list[R]]:
             yield read_table(folder / file, record)
 
 
+def unfit(of: Path, stage: str) -> str | None:
+    """Why what a stage has left in a round is not the run's result, or null where it is: the stage is not finished,
+    or a stage that it read, itself or through others, is not, or has come out differently since."""
+    manifest = manifest_of(of / stage)
+    if manifest is None:
+        return f"{stage} is not finished"
+    read = manifest.parts.get("inputs")
+    for needed, rows_hash in read.items() if isinstance(read, dict) else ():
+        if why := unfit(of, needed):
+            return why
+        now = manifest_of(of / needed)
+        if now is None or now.rows_hash != rows_hash:
+            return f"{stage} was made from another {needed} than the one that is there now"
+    return None
+
+
 def committed(folder: Path) -> Iterator[Shard]:
     """The shards of an unfinished stage, in order."""
     for path in sorted(folder.glob("shard-*.json")):

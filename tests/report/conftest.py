@@ -151,8 +151,7 @@ def evaluate(run: Path, rng: random.Random, prompts: Sequence[Prompt], texts: tu
     )
     tables = {Battle: battles, Candidate: candidates, Grade: grades, Failure: [failed]}
     tables |= {Measure: measures(len(prompts)), GateResult: gates()}
-    keys = [{k: getattr(b, k) for k in ("prompt_id", "candidate_a", "candidate_b")} for b in (battles[10], battles[0])]
-    stage(run, "evaluate", tables, shown=keys, battles=len(battles))
+    stage(run, "evaluate", tables, battles=len(battles))
 
 
 def measures(n: int) -> list[Measure]:

@@ -1,14 +1,15 @@
 """Sample battles side by side: the prompt, both replies, what each judge decided."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dressage.records import Battle, Candidate, Prompt
 from dressage.report.wording import clipped, number, plain, trimmed
+from dressage.seeds import seed_for
 
 FIRST = 6
-"""Battles that are shown where evaluate named none."""
+"""Battles that are shown where this version cannot read how many were asked for."""
 REPLY_CHARS, PROMPT_CHARS = 4_000, 2_000
 
 Key = tuple[str, str, str]
@@ -42,16 +43,14 @@ def key_of(battle: Battle) -> Key:
     return battle.prompt_id, battle.candidate_a, battle.candidate_b
 
 
-def chosen(battles: Sequence[Battle], facts: Mapping[str, Any]) -> dict[Key, list[Battle]]:
-    """The battles to show, each with every judge's row: those evaluate drew, else the first few."""
+def chosen(battles: Sequence[Battle], n: int, *names: object) -> dict[Key, list[Battle]]:
+    """`n` of the policy's battles drawn by named seed, in their order, each with every judge's row."""
     rows: dict[Key, list[Battle]] = {}
     for battle in battles:
         rows.setdefault(key_of(battle), []).append(battle)
-    if "shown" in facts:
-        keys: Iterable[Key] = [(k["prompt_id"], k["candidate_a"], k["candidate_b"]) for k in facts["shown"]]
-    else:
-        keys = [key for key, of in rows.items() if {of[0].a, of[0].b} == {"policy", "predecessor"}][:FIRST]
-    return {key: rows[key] for key in keys if key in rows}
+    own = [key for key, of in rows.items() if {of[0].a, of[0].b} == {"policy", "predecessor"}]
+    drawn = set(random.Random(seed_for(*names)).sample(own, min(n, len(own))))
+    return {key: rows[key] for key in own if key in drawn}
 
 
 def shown(

@@ -38,7 +38,7 @@ def write_comparison(runs: Sequence[Path], out: Path, *, pooled: Pooled = "seeds
 
 @dataclass(frozen=True)
 class Entry:
-    """A run with what its last evaluated round says; empty where there is none."""
+    """A run with what its last evaluated round says; empty where there is none, or where it is of another training."""
 
     run: Run
     measures: Sequence[Measure]
@@ -48,7 +48,7 @@ class Entry:
     @classmethod
     def of(cls, run: Run) -> "Entry":
         last: Round | None = next((r for r in reversed(run.rounds) if "evaluate" in r.manifests), None)
-        if last is None:
+        if last is None or last.outdated:
             return cls(run, [], [], [])
         rows = last.rows
         return cls(run, rows("evaluate", Measure), rows("evaluate", GateResult), rows("evaluate", Battle))

@@ -212,8 +212,6 @@ def facts(round_: Round) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def _flat(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for key, value in found.items():
-        if key == "shown" and not above:
-            continue
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{plain(key)} · ")
         else:

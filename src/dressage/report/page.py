@@ -86,6 +86,7 @@ def _round(run: Run, round_: Round) -> dict[str, Any]:
     by = run.config.section("judge")
     return {
         "name": round_.name,
+        "outdated": round_.outdated,
         "headline": headline(measures, fought),
         "guards": guards(gates, measures),
         "guards_in_short": guards_in_short(gates),
@@ -93,8 +94,7 @@ def _round(run: Run, round_: Round) -> dict[str, Any]:
         "measures": rows,
         "labelling": _labelling(round_, str(by["by"]) if "by" in by else ""),
         "replies": figures.replies(round_, fought, candidates),
-        "battles": _battles(round_, fought, candidates),
-        "drawn": "shown" in round_.facts("evaluate"),
+        "battles": _battles(run.config, round_, fought, candidates),
         "failures": making.failures(round_),
         "stages": making.stages(round_),
         "facts": making.facts(round_),
@@ -105,8 +105,12 @@ def _labelling(round_: Round, judge: str) -> list[figures.Figure]:
     return figures.labelling(round_.rows("judge", Grade), round_.rows("judge", Preference), judge)
 
 
-def _battles(round_: Round, fought: Sequence[Battle], candidates: Mapping[str, Candidate]) -> list[sample.Shown]:
-    rows = sample.chosen(fought, round_.facts("evaluate"))
+def _battles(
+    config: Config, round_: Round, fought: Sequence[Battle], candidates: Mapping[str, Candidate]
+) -> list[sample.Shown]:
+    chosen = config.settings.evaluate if config.settings else None
+    names = (config.raw.get("seed"), "shown battles", round_.name)
+    rows = sample.chosen(fought, sample.FIRST if chosen is None else chosen.shown, *names)
     wanted = {key[0] for key in rows}
     stages = ("data", "evaluate") if wanted else ()
     prompts = {p.id: p for stage in stages for p in round_.rows(stage, Prompt) if p.id in wanted}

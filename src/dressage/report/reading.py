@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from dressage.reading import unfit
 from dressage.records import Record
 from dressage.settings import RunSettings
 from dressage.store import Manifest, StoreError, lines_of, manifest_of, rows_of
@@ -44,6 +45,11 @@ class Round:
 
     def rows(self, stage: str, record: type[R]) -> list[R]:
         return list(rows_of(self.folder / stage, record)) if stage in self.manifests else []
+
+    @property
+    def outdated(self) -> str | None:
+        """Why the evaluation that is there is not the run's result, or null."""
+        return unfit(self.folder, "evaluate") if "evaluate" in self.manifests else None
 
     def facts(self, stage: str) -> Mapping[str, Any]:
         return self.manifests[stage].facts if stage in self.manifests else {}
