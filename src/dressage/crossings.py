@@ -1,6 +1,7 @@
 """What no single key of a config can know: names that point nowhere, live judges, judges that overlap."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from dressage.plugins import meant
 from dressage.protocols import ModelSettings
@@ -117,18 +118,24 @@ def _capabilities(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
                     f"asks {asked!r}, the live adapter: it would grade itself. "
                     f"Name a frozen model in `models:` (the base may judge; the report says so)",
                 )
-            elif judge.kind == "embedding" and not run.models[asked].embeds:
-                yield (
-                    ("judges", name),
-                    f"asks {asked!r} ({run.models[asked].kind}) for an embedding; use kind: embedder",
-                )
-            elif judge.kind != "embedding" and not run.models[asked].chats:
-                yield ("judges", name), f"asks {asked!r} ({run.models[asked].kind}), which cannot chat"
+            elif unable := _unable(judge.asks_for, run.models[asked]):
+                yield ("judges", name), f"asks {asked!r} ({run.models[asked].kind}){unable}"
     if run.train and not run.models[run.policy].trains:
         yield (
             ("policy",),
             f"{run.policy!r} is kind {run.models[run.policy].kind!r}, which cannot be trained; use kind: local",
         )
+
+
+def _unable(asks_for: Literal["words", "embeddings", "scores"], model: ModelSettings) -> str | None:
+    """What a model cannot give to a judge that asks for it, as the end of a sentence."""
+    match asks_for:
+        case "words":
+            return None if model.chats else ", which cannot chat"
+        case "embeddings":
+            return None if model.embeds else " for an embedding; use kind: embedder"
+        case "scores":
+            return None if model.scores else " to wear a reward model, which only kind: local can"
 
 
 def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -201,9 +208,10 @@ def _practice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
 
 
 def substance(run: RunSettings, name: str) -> frozenset[str]:
-    """What a judge decides by, its models and members included."""
+    """What a judge decides by, its models and members included. A reward model is other weights than its base."""
     judge = run.judges[name]
-    models = {f"model:{_identity(run.models[asked])}" for asked in judge.models_asked()}
+    bare = judge.models_asked() if judge.asks_for != "scores" else ()
+    models = {f"model:{_identity(run.models[asked])}" for asked in bare}
     return frozenset().union(judge.substance(), models, *(substance(run, m) for m in judge.members()))
 
 

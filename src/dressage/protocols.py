@@ -4,11 +4,44 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from dressage.records import Ballot, Candidate, Failure, Finish, Frozen, Grade, Message, Prompt, Usage, content_hash
+from dressage.questions import (
+    SCORE_HEAD,
+    SCORE_SCALE,
+    Answer,
+    Chat,
+    Completion,
+    Distribution,
+    Embed,
+    Labels,
+    Question,
+    Scalar,
+    Score,
+    ScoreScale,
+    Trouble,
+    Vector,
+)
+from dressage.records import Ballot, Candidate, Failure, Frozen, Grade, Message, Prompt, content_hash
+
+__all__ = [  # what is written down in questions.py and belongs to the protocols
+    "SCORE_HEAD",
+    "SCORE_SCALE",
+    "Answer",
+    "Chat",
+    "Completion",
+    "Distribution",
+    "Embed",
+    "Labels",
+    "Question",
+    "Scalar",
+    "Score",
+    "ScoreScale",
+    "Trouble",
+    "Vector",
+]
 
 Conversation = Sequence[Message]
 
@@ -31,6 +64,7 @@ class ModelSettings(Settings):
     chats: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
     embeds: ClassVar[bool] = False
+    scores: ClassVar[bool] = False
     trains: ClassVar[bool] = False
 
     def gives_labels(self) -> bool:
@@ -62,6 +96,8 @@ class JudgeSettings(Settings):
     shelf: ClassVar[str] = "judges"
     compares: ClassVar[bool] = False
     """True where a ballot holds two texts and the answer is a choice, False where it is a rating of one."""
+    asks_for: ClassVar[Literal["words", "embeddings", "scores"]] = "words"
+    """What its models must be able to give: words (or their probabilities), embeddings, or a reward model's scores."""
 
     def models_asked(self) -> tuple[str, ...]:
         """Names in `models:` that it asks."""
@@ -106,43 +142,6 @@ class Sampling(Frozen):
     """The longest reply; a longer one is cut there, and said to have reached its limit."""
 
 
-class Completion(Frozen):
-    """A model's reply. Log-probabilities in nats, one for each token id (see records.Candidate)."""
-
-    text: str
-    finish: Finish
-    token_ids: tuple[int, ...] = ()
-    logprobs: tuple[float, ...] | None = None
-    logprobs_at_1: tuple[float, ...] | None = None
-    usage: Usage = Usage()
-
-
-class Distribution(Frozen):
-    """Next-token probabilities of the offered labels, summed over spellings, not renormalised."""
-
-    probabilities: dict[str, float]
-    usage: Usage = Usage()
-
-    @property
-    def mass(self) -> float:
-        """How much of the distribution the labels hold; a small mass is an unreadable answer."""
-        return sum(self.probabilities.values())
-
-
-class Vector(Frozen):
-    """An embedding of unit length."""
-
-    values: tuple[float, ...]
-
-
-class Trouble(Frozen):
-    """Why a model gave no answer; whoever asked makes a Failure of it."""
-
-    reason: str
-    detail: str = ""
-
-
-Answer = Completion | Distribution | Vector
 Done = Callable[[int, Any], None]
 """Called with (index, answer) as soon as one answer is there: the journal and the progress bar hang on it."""
 
@@ -173,6 +172,13 @@ class Model(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A model that can wear a reward model: an adapter with a score head on its own frozen weights."""
+
+    def scalars(self, conversations: Sequence[Conversation], adapter: str, *, done: Done) -> list[Score | Trouble]: ...
 
 
 class Backbone(Protocol):
@@ -206,34 +212,6 @@ class Source(Protocol):
 
 
 # ---------------------------------------------------------------- judges
-
-
-class Chat(Frozen):
-    """Ask a model for words."""
-
-    model: str
-    messages: tuple[Message, ...]
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    sample: int = 0
-
-
-class Labels(Frozen):
-    """Ask a model for the next-token probabilities of labels: one forward pass."""
-
-    model: str
-    messages: tuple[Message, ...]
-    labels: tuple[str, ...]
-
-
-class Embed(Frozen):
-    """Ask an embedding model for a vector."""
-
-    model: str
-    text: str
-
-
-Question = Chat | Labels | Embed
 
 
 class Rating(Frozen):

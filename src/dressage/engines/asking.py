@@ -13,6 +13,9 @@ from dressage.protocols import (
     Model,
     Question,
     Sampling,
+    Scalar,
+    Score,
+    Scores,
     Trouble,
     Vector,
 )
@@ -20,7 +23,12 @@ from dressage.records import content_hash
 from dressage.seeds import seed_for
 from dressage.store import Journal
 
-ANSWERS: Mapping[type[Question], type[Answer]] = {Chat: Completion, Labels: Distribution, Embed: Vector}
+ANSWERS: Mapping[type[Question], type[Answer]] = {
+    Chat: Completion,
+    Labels: Distribution,
+    Embed: Vector,
+    Scalar: Score,
+}
 
 
 class Asker:
@@ -88,13 +96,14 @@ class Asker:
 
 
 def _alike(questions: Mapping[str, Question]) -> list[dict[str, Question]]:
-    """Groups that can be asked in one call: same model, same sort, same sampling."""
+    """Groups that can be asked in one call: same model, same sort, same sampling or reward model."""
     groups: dict[object, dict[str, Question]] = {}
     for key, q in questions.items():
         sort = (
             q.model,
             type(q).__name__,
             *((q.temperature, q.max_new_tokens) if isinstance(q, Chat) else ()),
+            *((q.adapter,) if isinstance(q, Scalar) else ()),
         )
         groups.setdefault(sort, {})[key] = q
     return list(groups.values())
@@ -106,7 +115,11 @@ def _asked(
     seeds: Sequence[int],
     done: Callable[[int, Answer | Trouble], None],
 ) -> Sequence[Answer | Trouble]:
-    """Asks questions of one sort."""
+    """Asks questions of one sort.
+
+    Raises:
+        ValueError: for a score, where the model cannot wear a reward model.
+    """
     chats = [q for q in questions if isinstance(q, Chat)]
     labels = [q for q in questions if isinstance(q, Labels)]
     if chats:
@@ -114,4 +127,9 @@ def _asked(
         return model.complete([q.messages for q in chats], sampling=sampling, seeds=seeds, done=done)
     if labels:
         return model.label_probabilities([q.messages for q in labels], [q.labels for q in labels], done=done)
+    scalars = [q for q in questions if isinstance(q, Scalar)]
+    if scalars:
+        if not isinstance(model, Scores):
+            raise ValueError(f"model {scalars[0].model!r} cannot wear a reward model; name one of kind: local")
+        return model.scalars([q.messages for q in scalars], scalars[0].adapter, done=done)
     return model.embed([q.text for q in questions if isinstance(q, Embed)], done=done)

@@ -13,6 +13,7 @@ from dressage.protocols import (
     Judge,
     Question,
     Rating,
+    Score,
     Trouble,
     Unreadable,
 )
@@ -89,7 +90,7 @@ def _ask(
         got = [next(answers) for _ in questions]
         one.mark, one.unreadable = _read(bench.judge, ballot, got)
         one.words = tuple(wellformed(a.text) for a in got if isinstance(a, Completion))
-        one.usage += sum((a.usage for a in got if isinstance(a, Completion | Distribution)), Usage())
+        one.usage += sum((a.usage for a in got if isinstance(a, Completion | Distribution | Score)), Usage())
 
 
 def _resampled(question: Question, attempt: int) -> Question:

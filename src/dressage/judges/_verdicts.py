@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from dressage.protocols import Answer, Completion, Distribution, JudgeTools, Unreadable, Vector
+from dressage.protocols import Answer, Completion, Distribution, JudgeTools, Score, Unreadable, Vector
 from dressage.tokens import without_thinking
 
 REFUSAL = re.compile(
@@ -40,6 +40,19 @@ def vector_of(answer: Answer) -> Vector:
     """The answer to an `Embed` question."""
     if not isinstance(answer, Vector):
         raise TypeError(f"a question for an embedding was answered by a {type(answer).__name__}")
+    return answer
+
+
+def score_of(answer: Answer) -> Score:
+    """The answer to a `Scalar` question.
+
+    Raises:
+        Unreadable: the score is not finite.
+    """
+    if not isinstance(answer, Score):
+        raise TypeError(f"a question for a score was answered by a {type(answer).__name__}")
+    if not math.isfinite(answer.raw):
+        raise Unreadable(f"the reward model's score is {answer.raw}")
     return answer
 
 

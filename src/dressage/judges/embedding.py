@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from operator import mul
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -39,6 +39,8 @@ class Exemplars(Frozen):
 
 class Settings(JudgeSettings):
     """Cosines between embeddings; fast and hard to talk round, but blind to truth."""
+
+    asks_for: ClassVar[Literal["words", "embeddings", "scores"]] = "embeddings"
 
     kind: Literal["embedding"] = "embedding"
     model: str

@@ -65,6 +65,15 @@ def laid_out(forks: Sequence[Fork], *, layout: Layout) -> Batch:
     )
 
 
+def ends(forks: Sequence[Fork], *, layout: Layout) -> Tensor:
+    """Where the last token of each reply stands, in the rows laid end to end (K,), in the order of the replies."""
+    rows = [row for fork in forks for row in _LAYOUTS[layout](fork)]
+    width = max(len(row.ids) for row in rows)
+    return torch.tensor(
+        [r * width + reply.start + len(reply.ids) - 1 for r, row in enumerate(rows) for reply in row.replies]
+    )
+
+
 class _Reply(NamedTuple):
     ids: tuple[int, ...]
     start: int

@@ -13,6 +13,7 @@ class Settings(ModelSettings):
 
     chats: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = True
+    scores: ClassVar[bool] = True
     trains: ClassVar[bool] = True
 
     kind: Literal["local"] = "local"

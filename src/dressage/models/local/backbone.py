@@ -1,6 +1,7 @@
 """One frozen transformers module that many roles share; who wears which adapter is a context manager."""
 
 import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ class Backbone:
             if self._peft is not None and all(_adapters(layer) <= ours for layer in _layers(self.module)):
                 self._peft.unload()
                 self._peft, self._names = None, {}
+                vars(self.module).pop("peft_config", None)  # which peft leaves, and would add the next adapter to
             return self.module
 
     @contextmanager
@@ -83,7 +85,7 @@ class Backbone:
         What was active before, and what could be trained, is as it was afterwards.
         """
         with self.lock:
-            training = self.module.training
+            training = [(part, part.training) for part in self.module.modules()]
             before = [(layer, list(layer.active_adapters), layer.disable_adapters) for layer in _layers(self.module)]
             trainable = [p for p in self.module.parameters() if p.requires_grad]
             try:
@@ -92,7 +94,8 @@ class Backbone:
                 with torch.inference_mode():
                     yield self.module
             finally:
-                self.module.train(training)
+                for part, flag in training:
+                    part.training = flag
                 if worn != "as is":
                     _restore(self.module, before, trainable)
 
@@ -108,11 +111,21 @@ class Backbone:
                 layer.enable_adapters(False)
 
     def _loaded(self, adapter: Path) -> str:
-        """The name of an adapter in the module, which is loaded at its first use."""
+        """The name of an adapter in the module, which is loaded at its first use.
+
+        A trainer that takes its adapter off takes off all of them: what is not there any more is loaded again.
+        """
+        held = set().union(*(_adapters(layer) for layer in _layers(self.module)))
+        if not set(self._names.values()) <= held:
+            self._peft, self._names = None, {}
         if adapter not in self._names:
             name = f"worn_{content_hash([str(adapter), weights.hashes(adapter)])}"
             if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self.module, adapter, adapter_name=name, is_trainable=False)
+                with warnings.catch_warnings():
+                    # Where a trainer's adapter is there already, this one goes beside it, which is what is wanted.
+                    warnings.filterwarnings("ignore", message=".*PEFT for a second time.*")
+                    warnings.filterwarnings("ignore", message=".*multiple adapters.*")
+                    self._peft = PeftModel.from_pretrained(self.module, adapter, adapter_name=name, is_trainable=False)
             else:
                 self._peft.load_adapter(adapter, adapter_name=name, is_trainable=False)
             self._names[adapter] = name

@@ -4,7 +4,8 @@ Shapes: B rows in this pass, T new tokens (shorter rows are padded on the left),
 H key-value heads, D head size. Row r keeps its tokens in columns 0 … length(r) - 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -119,6 +120,21 @@ def extend(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]], *, kee
 
     The last column of every row is its last token, whatever the row's number of tokens.
     """
+    with _fed(module, cache, tokens) as inputs:
+        logits: torch.Tensor = module(**inputs, logits_to_keep=keep).logits
+    return logits
+
+
+def extend_hidden(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The same, but what the output head would read at each row's last token, (B, hidden width)."""
+    with _fed(module, cache, tokens) as inputs:
+        hidden: torch.Tensor = module.base_model(**inputs).last_hidden_state[:, -1]
+    return hidden
+
+
+@contextmanager
+def _fed(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]]) -> Iterator[dict[str, Any]]:
+    """The inputs of a pass in which row i reads `tokens[i]` after what it holds; afterwards it holds them too."""
     count, device = len(tokens), module.device
     longest = max(len(row) for row in tokens)
     ends = [cache.lengths[i] + len(row) for i, row in enumerate(tokens)]
@@ -134,14 +150,11 @@ def extend(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]], *, kee
     unseen_BTW = torch.arange(place.width, device=device)[None, None] > position_BT[:, :, None]
     mask_B1TW = torch.zeros((count, 1, longest, place.width), dtype=module.dtype, device=device)
     mask_B1TW.masked_fill_(unseen_BTW[:, None], torch.finfo(module.dtype).min)
-    output = module(
-        input_ids=id_BT.to(device),
-        attention_mask=mask_B1TW,
-        position_ids=position_BT,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=keep,
-    )
+    yield {
+        "input_ids": id_BT.to(device),
+        "attention_mask": mask_B1TW,
+        "position_ids": position_BT,
+        "past_key_values": cache,
+        "use_cache": True,
+    }
     cache.lengths[:count] = ends
-    logits: torch.Tensor = output.logits
-    return logits

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 
 from dressage import tokens
-from dressage.models.local import Settings, scoring, weights
+from dressage.models.local import Settings, rewarding, scoring, weights
 from dressage.models.local.backbone import Backbone, Worn
 from dressage.models.local.sampler import Draw, sample
-from dressage.protocols import Completion, Conversation, Distribution, Done, Sampling, Trouble, Vector
+from dressage.protocols import Completion, Conversation, Distribution, Done, Sampling, Score, Trouble, Vector
 from dressage.records import Usage, content_hash
 
 
@@ -166,6 +166,41 @@ class LocalModel:
                 module, prompts, replies, temperature=temperature, limits=self._backbone.limits()
             )
 
+    def scalars(self, conversations: Sequence[Conversation], adapter: str, *, done: Done) -> list[Score | Trouble]:
+        """The scores of the reward model in that folder, one a conversation that ends with the assistant's turn.
+
+        It is worn in place of whatever this role wears; common beginnings are computed once.
+
+        Raises:
+            ValueError: where the folder is no reward model of this one, or a conversation ends otherwise.
+        """
+        worn = weights.checked_adapter(Path(adapter))
+        width = self._backbone.module.config.get_text_config().hidden_size
+        head = rewarding.head_of(worn, width=width, device=self._backbone.device)
+        sequences = [self._finished(conversation) for conversation in conversations]
+        answers: dict[int, Score | Trouble] = {}
+
+        def answer(index: int, given: Score | Trouble) -> None:
+            answers[index] = given
+            done(index, given)
+
+        asked = []
+        for index, ids in enumerate(sequences):
+            trouble = self._too_long(len(ids), 0)
+            if trouble:
+                answer(index, trouble)
+            else:
+                asked.append(index)
+
+        def read(at: int, hidden_D: torch.Tensor) -> None:
+            usage = Usage(read=len(sequences[asked[at]]))
+            answer(asked[at], Score(raw=head.score(hidden_D), deviation=head.scale.deviation, usage=usage))
+
+        with self._backbone.role(worn) as module:
+            limits = self._backbone.limits()
+            scoring.last_hidden(module, [sequences[i] for i in asked], limits=limits, read=read)
+        return [answers[i] for i in range(len(conversations))]
+
     def reply_ids(self, prompt_messages: Conversation, text: str) -> list[int]:
         """Token ids of `text` as the assistant's turn, with the token that ends it. See tokens.reply_ids."""
         with self._backbone.tokenizer_lock:
@@ -192,6 +227,13 @@ class LocalModel:
                     rendered[key] = tokens.prompt_ids(self.tokenizer, conversation)
                 found.append(rendered[key])
         return found
+
+    def _finished(self, conversation: Conversation) -> list[int]:
+        """The ids of a conversation up to the token that ends its last turn, the assistant's."""
+        *prompt, reply = conversation
+        if not prompt or reply.role != "assistant":
+            raise ValueError("a reward model scores a reply: the conversation must end with the assistant's turn")
+        return self._prompts([prompt])[0] + self.reply_ids(prompt, reply.content)
 
     def _lead(self, conversation: Conversation, labels: tuple[str, ...]) -> list[int]:
         """The blank between an answer that was begun and its label, where it is a token of its own."""

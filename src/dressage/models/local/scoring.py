@@ -1,6 +1,6 @@
-"""Log-probabilities of given replies, and next-token probabilities of labels, in one forward pass each.
+"""Log-probabilities of given replies, probabilities of labels, last hidden states, in one forward pass each.
 
-Shapes: B rows, T columns kept, V vocabulary. Common beginnings are computed once (see prefix).
+Shapes: B rows, T columns kept, V vocabulary, D hidden width. Common beginnings are computed once (see prefix).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dressage.models.local.cache import RowCache, extend
+from dressage.models.local.cache import RowCache, extend, extend_hidden
 from dressage.models.local.prefix import Limits, Rest, batches, compute, loaded, runs, tree
 
 
@@ -25,6 +25,20 @@ def next_token(
         logits_BV = extend(module, *_opened(module, batch), keep=1)[:, -1]
         for member, probability_V in zip(batch, logits_BV.float().softmax(-1), strict=True):
             read(member.index, probability_V)
+
+
+def last_hidden(
+    module: Any,
+    sequences: Sequence[Sequence[int]],
+    *,
+    limits: Limits,
+    read: Callable[[int, torch.Tensor], None],
+) -> None:
+    """Calls `read(i, hidden_D)` with what the output head would read at the last token of each sequence."""
+    for batch in _leaves(module, sequences, [1] * len(sequences), limits, most=max(1, len(sequences))):
+        hidden_BD = extend_hidden(module, *_opened(module, batch))
+        for member, hidden_D in zip(batch, hidden_BD.float(), strict=True):
+            read(member.index, hidden_D)
 
 
 def reply_logprobs(

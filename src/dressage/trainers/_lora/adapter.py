@@ -37,6 +37,9 @@ def adapted(module: Any, lora: LoraSettings, *, seed: int, start: Path | None) -
     )
     with _as_found(module), _own_noise(module, seed):
         model = get_peft_model(module, config)
+        # A judge's adapter that hangs in the module already is switched off, and switches its whole layer off.
+        model.base_model.enable_adapter_layers()
+        model.set_adapter("default")
         try:
             if start is not None:
                 _copy_into(model, start, lora)
