@@ -25,9 +25,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": PRACTICE | {"epochs": 1, "critic": {"kind": "head", "warmup_updates": 0}},
     "grpo": PRACTICE,
     "rloo": PRACTICE,
+    "trl_dpo": {"batch_pairs": 4, "microbatch_pairs": 2},
+    "trl_grpo": {
+        "steps": 3,
+        "generation_batch_size": 8,
+        "num_generations": 2,
+        "per_device_train_batch_size": 4,
+        "beta": 0.01,
+    },
 }
 KINDS = sorted(SETTINGS)
-WITH_REFERENCE = {"dpo", "ppo", "grpo", "rloo"}
+WITH_REFERENCE = {"dpo", "ppo", "grpo", "rloo", "trl_dpo", "trl_grpo"}
 ROWS = 12
 
 
