@@ -48,10 +48,11 @@ GROUND = {
     "settings",
     "clock",
     "accounts",
+    "leftovers",
     "own_code",
 }
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
-VIEWS = {"report", "terminal", "reading", "comparing", "showing", "doctor"}
+VIEWS = {"report", "harmless", "terminal", "reading", "comparing", "showing", "doctor"}
 FRAME = {"standing", "handover", "pipeline", "planning"}
 FOUNDATION = {"maths"} | GROUND
 MAY_IMPORT: dict[str, set[str]] = {

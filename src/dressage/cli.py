@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from dressage.settings import RunSettings
-    from dressage.standing import Job
 
 # Quiet and offline-safe before any library reads them.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -62,19 +61,28 @@ Redo = Annotated[StageName | None, typer.Option("--redo", help="Do this stage ag
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its name below --runs.")]
 
 
+class Stopped(SystemExit):
+    """Somebody asked the process to end: Ctrl-C, or a scheduler."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(128 + number)
+
+
 def main() -> None:
     """Runs the verb; a known error is one clear line and exit code 1, not a traceback."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries about themselves: no user can act on one
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+    except Stopped as stopped:
+        typer.echo("stopped; what was committed is kept, and the same command goes on from here", err=True)
+        sys.exit(stopped.code)
     except (ValueError, RuntimeError, OSError, LookupError) as error:
         if os.environ.get("DRESSAGE_TRACEBACK"):
             raise
-        from dressage.terminal import plain
+        from dressage.harmless import plain
 
         typer.echo(f"error: {plain(str(error)) or type(error).__name__}", err=True)
         sys.exit(1)
@@ -97,15 +105,16 @@ def _folder(run: Path, root: Path) -> Path:
     raise StoreError(f"no run at {run} or {root / run}; there is: {', '.join(there) or 'none yet'}")
 
 
-def _go(config: Path, sets: list[str] | None, name: str | None, *, job: "Job") -> Path:
-    """One run, its report and its summary."""
+def _go(config: Path, sets: list[str] | None, name: str | None, runs: Path, **job: Any) -> Path:
+    """One run (or a stage of it: see standing.Job), its report and its summary."""
+    settings = _settings(config, sets, name)  # first: an error in it must not wait for imports
     from dressage import pipeline
+    from dressage.standing import Job
     from dressage.terminal import TerminalProgress
 
-    settings = _settings(config, sets, name)
     progress = TerminalProgress()
-    folder = pipeline.run(settings, job, progress=progress)
-    if job.only is None:
+    folder = pipeline.run(settings, Job(runs, **job), progress=progress)
+    if job.get("only") is None:
         _report(folder, progress.say)
     _summary(folder)
     _time(folder)
@@ -129,18 +138,21 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _summary(folder: Path) -> None:
-    """The headline measures and the guards, where the run has them."""
-    from dressage.reading import unfit
+    """What each stage has left and left out; then the headline measures and the guards, where the run has them."""
+    from dressage.leftovers import left_out, rows_left
+    from dressage.reading import STAGES, last_round, unfit
     from dressage.records import GateResult, Measure
-    from dressage.standing import stage_folder
     from dressage.store import manifest_of, rows_of
-    from dressage.terminal import summary_table
+    from dressage.terminal import stages_table, summary_table
 
-    place = stage_folder(folder, "evaluate")
-    if manifest_of(place):
-        why = unfit(place.parent, "evaluate")
-        title = f"{folder.name} (not the result of this run: {why})" if why else folder.name
-        summary_table(list(rows_of(place, Measure)), list(rows_of(place, GateResult)), title=title)
+    of = last_round(folder)
+    done = {stage: manifest for stage in STAGES if (manifest := manifest_of(of / stage))}
+    rows = [(stage, rows_left(manifest.shards), left_out(manifest.facts) or "") for stage, manifest in done.items()]
+    stages_table(rows, title=folder.name)
+    if "evaluate" in done:
+        why = unfit(of, "evaluate")
+        title = f"not the result of this run: {why}" if why else ""
+        summary_table(list(rows_of(of / "evaluate", Measure)), list(rows_of(of / "evaluate", GateResult)), title=title)
 
 
 @app.command()
@@ -156,18 +168,22 @@ def run(
     runs: Root = Path("runs"),
 ) -> None:
     """Run every stage of CONFIG that is not done yet; running again resumes, or does nothing."""
-    from dressage.standing import Job
-
-    job = Job(runs, redo=redo.value if redo else None, origin=origin)
+    chosen = redo.value if redo else None
     if seeds is None:
-        _go(config, sets, name, job=job)
+        _go(config, sets, name, runs, redo=chosen, origin=origin)
         return
-    if not all(word.strip().isdigit() for word in seeds.split(",")):
+    words = [word.strip() for word in seeds.split(",")]
+    if not all(word.isascii() and word.isdecimal() for word in words):
         raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, e.g. --seeds 0,1,2")
-    base = _settings(config, sets, name).name
-    numbers = [int(word) for word in seeds.split(",")]
-    folders = [_go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", job=job) for n in dict.fromkeys(numbers)]
-    compare(folders, runs=runs, out=runs / f"{base}-seeds.html")
+    settings = _settings(config, sets, name)
+    base, folders = settings.name, []
+    for n in dict.fromkeys(map(int, words)):
+        its = f"{origin}-seed-{n}" if origin and (runs / f"{origin}-seed-{n}" / "config.yaml").exists() else origin
+        folders.append(_go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", runs, redo=chosen, origin=its))
+    if settings.evaluate is None:
+        typer.echo("the YAML has no `evaluate:`, so there is nothing to compare over the seeds", err=True)
+    else:
+        compare(folders, runs=runs, out=runs / f"{base}-seeds.html")
 
 
 def _one_stage(stage: StageName) -> None:
@@ -187,10 +203,7 @@ def _one_stage(stage: StageName) -> None:
         redo: Annotated[bool, typer.Option("--redo", help="Do it again; the old output is moved aside.")] = False,
         runs: Root = Path("runs"),
     ) -> None:
-        from dressage.standing import Job
-
-        job = Job(runs, only=stage.value, redo=stage.value if redo else None, origin=origin)
-        _go(config, sets, name, job=job)
+        _go(config, sets, name, runs, only=stage.value, redo=stage.value if redo else None, origin=origin)
 
     app.command(stage.value, help=f"{does[stage.value]} One stage of a run; what it reads must be done.")(verb)
 

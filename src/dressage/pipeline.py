@@ -9,12 +9,12 @@ from dressage.accounts import Accounts
 from dressage.clock import counting
 from dressage.fingerprints import Stage, inputs_of, parts_of, with_members
 from dressage.handover import move_aside, take_over
+from dressage.leftovers import left_out
 from dressage.protocols import ModelSettings, Progress
 from dressage.records import Checkpoint, content_hash
 from dressage.settings import RunSettings, TrainSection
 from dressage.stages._attempts import Attempts, remember
 from dressage.stages._stage import OF_MODEL, Cast, Here, Outcome, StageError, whole_files
-from dressage.stages._telling import left_out
 from dressage.standing import (
     Job,
     Standing,

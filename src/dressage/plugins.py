@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -58,12 +58,23 @@ def meant(word: str, known: tuple[str, ...] | list[str]) -> str:
 
 @dataclass(frozen=True)
 class OnShelf:
-    """Annotates a field whose value is the settings of any kind on a shelf, told apart by `kind`."""
+    """Annotates a field whose value is the settings of any kind on a shelf, told apart by `kind`.
+
+    A kind's settings are read, and its file imported, when a value names it: a config error does not wait for the
+    kinds it does not use, and a new kind costs nobody anything.
+    """
 
     shelf: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         choices: dict[str, core_schema.CoreSchema] = {
-            kind: handler.generate_schema(settings_of(self.shelf, kind)) for kind in kinds(self.shelf)
+            kind: core_schema.no_info_plain_validator_function(partial(_validated, self.shelf, kind))
+            for kind in kinds(self.shelf)
         }
-        return core_schema.tagged_union_schema(choices, discriminator="kind")
+        return core_schema.tagged_union_schema(
+            choices, discriminator="kind", serialization=core_schema.simple_ser_schema("any")
+        )
+
+
+def _validated(shelf: str, kind: str, value: object) -> Settings:
+    return settings_of(shelf, kind).model_validate(value)

@@ -4,7 +4,6 @@ Progress and words go to stderr, tables of results to stdout, so that `dressage 
 """
 
 import os
-import re
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from dressage.harmless import plain
 from dressage.records import GateResult, Measure
 
 EVERY_SECONDS = 10.0
@@ -35,19 +35,6 @@ PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
 
 # ---------------------------------------------------------------- foreign text
-
-_SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]?"  # colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*+(?:\x07|\x1b\\|\x9c)"  # titles, links, clipboard
-    r"|\x1b[ -/]*+[0-~]?"
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
-
-
-def plain(text: str) -> str:
-    """Text that cannot steer a terminal: no escape sequences, control characters (but \\n, \\t) or bidi marks."""
-    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", _SEQUENCES.sub("", text)))
 
 
 def clean(text: str) -> str:
@@ -250,6 +237,14 @@ def summary_table(
             cells = (g.metric, number(g.value), number(g.baseline), g.limit)
             table.add_row(*map(foreign, cells), Text(g.decision, style=DECISIONS[g.decision]))
         console.print(table)
+
+
+def stages_table(rows: Sequence[tuple[str, str, str]], *, title: str = "", console: Console | None = None) -> None:
+    """Prints what each stage has left, and what it left out: (stage, rows, left out)."""
+    table = bare_table("stage", "rows", "left out", title=title)
+    for row in rows:
+        table.add_row(*map(foreign, row))
+    (console or results_console()).print(table)
 
 
 def bare_table(*columns: str, title: str = "") -> Table:

@@ -60,7 +60,11 @@ def test_the_card_names_data_counts_and_the_judges_settings(tmp_path: Path, tiny
     card = (stage_folder(tmp_path / "small", "train") / "adapter" / "README.md").read_text()
     pairs = manifest(tmp_path, "judge").facts["preferences"]
     assert pairs
-    for words in ("judge `form` labelled replies of the policy", str(tmp_path / "prompts.jsonl"), f"| pairs | {pairs} |"):
+    for words in (
+        "judge `form` labelled replies of the policy",
+        str(tmp_path / "prompts.jsonl"),
+        f"| pairs | {pairs} |",
+    ):
         assert words in card
     assert '"rule": "length_window"' in card
 

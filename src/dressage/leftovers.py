@@ -1,6 +1,9 @@
-"""What a stage left out, in one line for people: nothing is dropped without a word."""
+"""What a stage left and what it left out, in a line each for people: nothing is dropped without a word."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from dressage.store import Shard
 
 WORDS = {
     "prompts_doubled": "doubled prompts",
@@ -19,6 +22,14 @@ STARTS = ("left_out: ", "failures of ", "failed draws: ", "undecided by ")
 def left_out(facts: Mapping[str, object]) -> str | None:
     """`3 doubled prompts, 12 ties`, or null where all was used."""
     return ", ".join(_told(facts)) or None
+
+
+def rows_left(shards: Iterable[Shard]) -> str:
+    """`20 prompts, 66 candidates`, over all shards."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(shard.rows)
+    return ", ".join(f"{n:,} {table}" for table, n in total.items())
 
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:
