@@ -23,7 +23,7 @@ def content_hash(content: object) -> str:
 class Frozen(BaseModel):
     """The base of every record and every setting: immutable, and a field it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Record(Frozen):
