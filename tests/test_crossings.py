@@ -76,6 +76,24 @@ def test_weights_that_are_not_on_this_machine_overlap_by_their_path() -> None:
     assert said.startswith("evaluate.by: 'c' shares model:")
 
 
+def test_one_server_is_one_however_its_address_is_written() -> None:
+    def overlap(one: str, other: str, model: str = "big") -> list[str]:
+        asked = {"kind": "endpoint", "key_env": None}
+        models = {
+            "base": {"kind": "local", "path": "models/base"},
+            "one": {**asked, "base_url": one, "model": "big"},
+            "again": {**asked, "base_url": other, "model": model},
+        }
+        return told(run(judges={"c": {"kind": "pairwise", "model": "again"}}, models=models))
+
+    for address in ("https://API.example.com/v1/", "HTTPS://api.example.com:443/v1"):
+        (said,) = overlap("https://api.example.com/v1", address)
+        assert said.startswith("evaluate.by: 'c' shares model:https://api.example.com:443/v1#big with train.watch")
+    assert overlap("https://api.example.com/v1", "https://api.example.com/v2") == []
+    assert overlap("https://api.example.com/v1", "https://api.example.com:8443/v1") == []
+    assert overlap("https://api.example.com/v1", "https://api.example.com/v1", model="small") == []
+
+
 def test_the_base_itself_may_judge() -> None:
     assert told(run(judges={"c": {"kind": "pairwise", "model": "base"}})) == []
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from dressage.crossings import crossings
 from dressage.settings import RunSettings
-from dressage.slips import retyped, slips
+from dressage.slips import Slip, retyped, slips, unbounded
 from dressage.strict_yaml import ConfigError, KeyPath, Read, dotted, override, read_yaml
 
 __all__ = ["ConfigError", "dump", "load"]
@@ -23,6 +23,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     read = read_yaml(path)
     for text in overrides:
         override(read, text)
+    if problems := list(unbounded(read.value)):
+        raise ConfigError(_told(path, read, problems))
     try:
         settings = RunSettings.model_validate(read.value)
     except ValidationError as error:
@@ -31,12 +33,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         problems = list(retyped(read.value, settings.model_dump(mode="json"))) or list(crossings(settings))
         if not problems:
             return settings
-    raise ConfigError("\n".join(f"{_place(path, read, where)}: {text}" for where, text in problems))
+    raise ConfigError(_told(path, read, problems))
 
 
 def dump(settings: RunSettings) -> str:
     """The resolved config as YAML, nulls included."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _told(path: Path, read: Read, problems: Sequence[Slip]) -> str:
+    return "\n".join(f"{_place(path, read, where)}: {text}" for where, text in problems)
 
 
 def _place(path: Path, read: Read, where: KeyPath) -> str:

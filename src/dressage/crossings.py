@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 from dressage.plugins import meant
 from dressage.protocols import ModelSettings
@@ -219,9 +220,19 @@ def _identity(model: ModelSettings) -> str:
     """Where the weights are not on this machine (yet), the settings stand for them: a config can be read before
     its models are fetched, and whoever needs them says what is missing."""
     try:
-        return model.identity()
+        found = model.identity()
     except (ValueError, OSError):
         return content_hash(model.model_dump(mode="json"))
+    written = getattr(model, "base_url", None)
+    return found if written is None else found.replace(written, _address(written), 1)
+
+
+def _address(url: str) -> str:
+    """One server however its address is written: hosts have no case, and some ports and a last slash go without
+    saying."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')}"
 
 
 def _overlaps(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:

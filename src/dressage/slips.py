@@ -1,5 +1,6 @@
 """What pydantic found wrong with a YAML file, as lines for people: the key's place, what it is, the way out."""
 
+import math
 import re
 import types
 import typing
@@ -69,6 +70,18 @@ def retyped(raw: Any, read: Any, where: KeyPath = ()) -> Iterator[Slip]:
         yield where, f"is the word {raw!r}; write true or false"
     elif isinstance(raw, str) and isinstance(read, int | float):
         yield where, f"is the word {raw!r}, not a number; write it without quotes and leading zeros"
+
+
+def unbounded(raw: Any, where: KeyPath = ()) -> Iterator[Slip]:
+    """Numbers that are none: .inf is within the limits of whatever has no upper one, and .nan within all."""
+    if isinstance(raw, Mapping):
+        for key in raw:
+            yield from unbounded(raw[key], (*where, key))
+    elif isinstance(raw, list):
+        for i, one in enumerate(raw):
+            yield from unbounded(one, (*where, i))
+    elif isinstance(raw, float) and not math.isfinite(raw):
+        yield where, f"is {raw}, and a setting is a finite number; null turns off a limit that may be null"
 
 
 # ---------------------------------------------------------------- what is said

@@ -1,6 +1,7 @@
 """Where the stages of a run stand, and whether its folder may be used by these settings."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -146,16 +147,23 @@ def possible(settings: RunSettings, job: Job) -> None:
     for stage in (job.only, job.redo):
         if stage is not None and stage not in there_are:
             raise RunRefused(f"the YAML of {settings.name!r} has no `{stage}:`; it has {', '.join(there_are)}")
-    live = folder_of(job.root, settings.name).resolve()
-    for name, model in settings.models.items():
-        if (adapter := getattr(model, "adapter", None)) and Path(adapter).expanduser().resolve().is_relative_to(live):
+    for name, adapter in _adapters(settings):
+        if Path(adapter).expanduser().resolve().is_relative_to(folder_of(job.root, settings.name).resolve()):
             raise RunRefused(
-                f"models.{name} wears {adapter}, an adapter of this very run: it would follow what is being trained. "
+                f"{name} wears {adapter}, an adapter of this very run: it would follow what is being trained. "
                 "Copy the adapter elsewhere, or give this run another --name"
             )
     if job.origin is not None and not (folder_of(job.root, job.origin) / "config.yaml").exists():
         there = sorted(p.parent.name for p in job.root.glob("*/config.yaml"))
         raise RunRefused(f"--from {job.origin}: there is no such run in {job.root}{meant(job.origin, there)}")
+
+
+def _adapters(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """The adapter folders that models and judges name."""
+    for where, kinds in (("models", settings.models), ("judges", settings.judges)):
+        for name, kind in kinds.items():
+            if adapter := getattr(kind, "adapter", None):
+                yield f"{where}.{name}", adapter
 
 
 def accept(settings: RunSettings, job: Job, folder: Path) -> None:
