@@ -7,7 +7,7 @@ import pytest
 
 from dressage.planning import CHARS_PER_TOKEN, plan
 from dressage.settings import RunSettings
-from run_parts import changed, manifest, prompts_file, run, small
+from run_parts import changed, jsonl, manifest, prompts_file, run, small
 
 Plain = dict[str, Any]
 
@@ -89,3 +89,77 @@ def test_a_run_on_candidates_of_ones_own_can_be_planned(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "a?", "response": "b"}\n')
     del plain["data"]
     assert plan(RunSettings.model_validate(plain), tmp_path).prompts == {}
+
+
+# ---------------------------------------------------------------- what costs money is all counted
+
+PAID = {
+    "kind": "endpoint",
+    "base_url": "http://127.0.0.1:9/v1",
+    "model": "judge",
+    "price": {"read": 1e6, "written": 2e6},
+}
+"""A token read costs 1, a token written 2."""
+
+
+@pytest.mark.parametrize(
+    ("judge", "questions", "words"),
+    [
+        ({"kind": "rubric", "criteria": [{"ask": f"Is it {x}?"} for x in "abc"], "max_new_tokens": 16}, 3, 16),
+        ({"kind": "pointwise", "samples": 4, "temperature": 0.7, "max_new_tokens": 48}, 4, 48),
+        ({"kind": "pointwise", "how": "text", "max_new_tokens": 32}, 1, 32),
+    ],
+    ids=["a rubric's questions", "samples", "words"],
+)
+def test_every_question_of_a_judge_in_words_is_counted_with_what_it_may_write(
+    tmp_path: Path, judge: Plain, questions: int, words: int
+) -> None:
+    plain = small(prompts_file(tmp_path / "prompts.jsonl", 9), judges={"form": {**judge, "model": "paid"}})
+    plain["models"]["paid"] = PAID
+    _, work = planned(plain, tmp_path)["judge"]
+    assert (work.judgements, work.calls, work.written) == (9, 9 * questions, 9 * questions * words)
+    assert work.cost == (pytest.approx(work.read, abs=1), pytest.approx(work.read + 2 * work.written, abs=1))
+    assert work.seconds == (0, 0)  # another machine's work is waited for
+    forward = changed(plain, models__paid={**PAID, "labels": True})
+    if judge.get("samples", 1) == 1 and judge.get("how") != "text":
+        assert planned(forward, tmp_path)["judge"][1].written == 9 * questions
+
+
+def test_draws_of_an_endpoint_are_priced_wherever_they_are_made(tmp_path: Path) -> None:
+    plain = small(prompts_file(tmp_path / "prompts.jsonl", 9))
+    plain = changed(plain, data__also=["paid"], data__sampling={"max_new_tokens": 10})
+    plain["models"]["paid"] = PAID
+    _, work = planned(plain, tmp_path)["data"]
+    prompts = [f"Tell me about {w} number {i}." for i, w in ((0, "water"), (3, "river"), (6, "letter"))]
+    one = int(sum(map(len, prompts)) / CHARS_PER_TOKEN) + 20 * 3
+    assert work.draws == 9 + 9
+    assert work.cost == (3 * one, 3 * one + 2 * 90)  # a request carries its prompt each time
+    assert work.read == one + 3 * one
+    plain |= {"evaluate": {"by": ["form"], "policy": "writer", "predecessor": "paid", "best_of": 2}}
+    plain |= {"allow_shared_judges": "a test"}
+    _, work = planned(plain, tmp_path)["evaluate"]
+    assert (work.draws, work.written) == (3 * 4, 3 * 4 * 10)
+    assert work.cost[1] - work.cost[0] == 2 * 3 * 3 * 10  # the predecessor draws once, and twice for the best of two
+
+
+def test_rows_of_ones_own_are_counted(tmp_path: Path) -> None:
+    plain = small(prompts_file(tmp_path / "prompts.jsonl", 9), judges={"form": {"kind": "pairwise", "model": "paid"}})
+    plain["models"]["paid"] = PAID
+    rows = [{"prompt": p, "response": r} for p in ("a?", "b?") for r in ("one", "two", "three")]
+    plain = changed(plain, judge__input=jsonl(tmp_path / "mine.jsonl", [*rows, rows[0]]))
+    _, work = planned(plain, tmp_path)["judge"]
+    assert (work.judgements, work.calls) == (2 * 3, 2 * 3 * 2)
+    pairs = jsonl(tmp_path / "pairs.jsonl", [{"prompt": "a" * 400, "chosen": "b" * 400, "rejected": "c" * 400}] * 2)
+    local = {"kind": "local", "path": "not/fetched"}
+    learns = {"trainer": {"kind": "dpo", "epochs": 2}, "input": pairs}
+    plain = changed(plain, policy="base", models={"base": local}, judges={}, train=learns)
+    state, work = planned({k: v for k, v in plain.items() if k not in ("data", "judge")}, tmp_path)["train"]
+    assert state == "waits"
+    assert work.read == 2 * (2 * 120 + 100 + 100) * 4 * 2
+
+
+def test_a_model_that_is_not_on_this_machine_lets_its_stages_wait(tmp_path: Path) -> None:
+    plain = small(prompts_file(tmp_path / "prompts.jsonl", 9), models={"writer": {"kind": "local", "path": "no/model"}})
+    work = planned(plain, tmp_path)
+    assert [work[stage][0] for stage in ("data", "judge")] == ["waits", "waits"]
+    assert work["data"][1].draws == 9

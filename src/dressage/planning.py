@@ -1,17 +1,18 @@
 """What a run would do: stages done or to do, prompts, draws, judgements, tokens, time and money. Opens no model."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dressage.crossings import compares
 from dressage.plugins import open_kind
-from dressage.records import Prompt, Split
+from dressage.protocols import Sampling
+from dressage.records import Candidate, Prompt, Split
 from dressage.settings import RunSettings
-from dressage.sources._columns import prompt_of
+from dressage.sources._columns import candidate_of, example_of, pair_of, prompt_of
 from dressage.sources._rows import deduplicated, read
-from dressage.standing import configured, standings
+from dressage.standing import configured, foreseen
 
 CHARS_PER_TOKEN = 4.0
 """A rule of thumb for English: no tokenizer is opened here."""
@@ -19,6 +20,10 @@ SPEED = (60.0, 600.0)
 """Tokens a second a local model of ~100M parameters writes on two CPU cores; a GPU does far more."""
 READ_SPEED = (400.0, 4000.0)
 """Tokens a second it reads in one forward pass."""
+AROUND = 80
+"""Tokens of a judge's own words around what it is shown."""
+LEARNING = 4
+"""Readings that a pass of learning weighs: forward, reference and backward."""
 
 
 @dataclass
@@ -32,6 +37,19 @@ class Work:
     read: int = 0
     written: int = 0
     cost: tuple[float, float] = (0.0, 0.0)
+    seconds: tuple[float, float] = (0.0, 0.0)
+    """Fastest and slowest, of what this machine computes: another's answers are waited for, not computed."""
+
+    def add(self, settings: RunSettings, model: str, *, read: float, written: float) -> None:
+        """Tokens that a model reads, and writes at most; at its price, or in time where it runs here."""
+        self.read += int(read)
+        self.written += int(written)
+        if "price" not in type(settings.models[model]).model_fields:
+            fast, slow = (written / SPEED[i] + read / READ_SPEED[i] for i in (1, 0))
+            self.seconds = (self.seconds[0] + fast, self.seconds[1] + slow)
+        elif (price := getattr(settings.models[model], "price", None)) is not None:
+            least, most = price.read * read / 1e6, (price.read * read + price.written * written) / 1e6
+            self.cost = (self.cost[0] + least, self.cost[1] + most)
 
 
 @dataclass(frozen=True)
@@ -44,17 +62,15 @@ class Plan:
     def seconds(self) -> tuple[float, float]:
         """A range for the local work that is still to be done."""
         waiting = [w for _, state, w in self.stages if state != "done"]
-        fast = sum(w.written / SPEED[1] + w.read / READ_SPEED[1] for w in waiting)
-        slow = sum(w.written / SPEED[0] + w.read / READ_SPEED[0] for w in waiting)
-        return fast, slow
+        return sum(w.seconds[0] for w in waiting), sum(w.seconds[1] for w in waiting)
 
 
 def plan(settings: RunSettings, root: Path) -> Plan:
-    """Reads the source, counts, and says where each stage stands."""
+    """Reads the sources, counts, and says where each stage stands."""
     prompts = _prompts(settings)
     found = Plan(prompts=dict(Counter(p.split for p in prompts)))
-    state = {s.stage: s.state for s in standings(settings, root)}
-    work = {
+    state = {s.stage: s.state for s in foreseen(settings, root)}
+    work: dict[str, Callable[[], Work]] = {
         "data": lambda: _data(settings, prompts),
         "judge": lambda: _judge(settings, prompts),
         "train": lambda: _train(settings, prompts),
@@ -77,109 +93,170 @@ def _prompts(settings: RunSettings) -> list[Prompt]:
     return kept
 
 
-def _tokens(prompts: list[Prompt]) -> int:
+# ---------------------------------------------------------------- tokens
+
+
+def _tokens(prompts: Sequence[Prompt]) -> int:
     return int(sum(len(m.content) for p in prompts for m in p.messages) / CHARS_PER_TOKEN) + 20 * len(prompts)
 
 
-def _of(prompts: list[Prompt], split: Split) -> list[Prompt]:
+def _mean(prompts: Sequence[Prompt]) -> float:
+    return _tokens(prompts) / max(1, len(prompts))
+
+
+def _reply(reply: Candidate) -> float:
+    return len(reply.text) / CHARS_PER_TOKEN
+
+
+def _of(prompts: Sequence[Prompt], split: Split) -> list[Prompt]:
     return [p for p in prompts if p.split == split]
 
 
-def _data(settings: RunSettings, prompts: list[Prompt]) -> Work:
-    assert settings.data is not None
-    training = _of(prompts, "train")
-    each = settings.data.per_prompt * (1 + len(settings.data.also))
-    draws = len(training) * each
-    return Work(draws=draws, read=_tokens(training) * (each > 0), written=draws * settings.data.sampling.max_new_tokens)
+def _sampling(settings: RunSettings) -> Sampling:
+    return settings.data.sampling if settings.data else Sampling()
 
 
-def _judged(settings: RunSettings, name: str, items: int, tokens_each: float, work: Work) -> None:
-    """Adds what a judge costs on so many judgements."""
+# ---------------------------------------------------------------- draws and judgements
+
+
+def _draw(
+    work: Work, settings: RunSettings, model: str, prompts: Sequence[Prompt], each: int, *, sampling: Sampling
+) -> None:
+    """`each` replies of a model to every prompt; a model of this machine reads a prompt once for all of them."""
+    local = "price" not in type(settings.models[model]).model_fields
+    draws = len(prompts) * each
+    work.draws += draws
+    readings = min(each, 1) if local else each
+    work.add(settings, model, read=_tokens(prompts) * readings, written=draws * sampling.max_new_tokens)
+
+
+def _ask(work: Work, settings: RunSettings, name: str, items: int, tokens_each: float) -> None:
+    """What a judge and its members ask on so many judgements; a comparing one in both orders."""
     work.judgements += items
-    asked = list(_asked(settings, name))
     orders = 2 if compares(settings, name) else 1
-    work.calls += items * orders * len(asked)
-    work.read += int(items * orders * len(asked) * tokens_each)
-    for model in asked:
-        price = getattr(settings.models[model], "price", None)
-        if price is not None:
-            read_cost = items * orders * tokens_each * price.read / 1e6
-            most = items * orders * 512 * price.written / 1e6
-            work.cost = (work.cost[0] + read_cost, work.cost[1] + read_cost + most)
+    for judge in _with_members(settings, name):
+        for model in settings.judges[judge].models_asked():
+            gives = settings.models[model].gives_labels()
+            questions, words = settings.judges[judge].asking(by_labels=gives)
+            calls = items * orders * questions
+            work.calls += calls
+            work.add(settings, model, read=calls * tokens_each, written=calls * words)
 
 
-def _asked(settings: RunSettings, name: str) -> Iterator[str]:
-    judge = settings.judges[name]
-    yield from judge.models_asked()
-    for member in judge.members():
-        yield from _asked(settings, member)
+def _with_members(settings: RunSettings, name: str) -> list[str]:
+    return [name, *(m for member in settings.judges[name].members() for m in _with_members(settings, member))]
 
 
-def _judge(settings: RunSettings, prompts: list[Prompt]) -> Work:
-    assert settings.judge is not None
-    work = Work()
-    if settings.data is None or settings.judge.input is not None:
-        return work
-    training = _of(prompts, "train")
-    per = settings.data.per_prompt * (1 + len(settings.data.also))
-    each = _tokens(training) / max(1, len(training)) + settings.data.sampling.max_new_tokens + 80
-    for name in (settings.judge.by, *settings.judge.beside):
-        some = (
-            len(training)
-            if name == settings.judge.by
-            else min(len(training), settings.judge.beside_prompts or len(training))
-        )
-        pairs = per * (per - 1) // 2 if compares(settings, name) else per
-        _judged(settings, name, some * pairs, each, work)
+def _pairs(n: int) -> int:
+    return n * (n - 1) // 2
+
+
+# ---------------------------------------------------------------- stage by stage
+
+
+def _data(settings: RunSettings, prompts: Sequence[Prompt]) -> Work:
+    assert settings.data is not None
+    work, training = Work(), _of(prompts, "train")
+    for model in (settings.policy, *settings.data.also):
+        _draw(work, settings, model, training, settings.data.per_prompt, sampling=settings.data.sampling)
     return work
 
 
-def _train(settings: RunSettings, prompts: list[Prompt]) -> Work:
-    """At most one pair a prompt for best against worst, every pair of candidates otherwise."""
-    if settings.data is None or settings.judge is None:
-        return Work()
+def _judge(settings: RunSettings, prompts: Sequence[Prompt]) -> Work:
+    """Every candidate graded, or every pair of one prompt compared; the judges beside on the first prompts."""
+    assert settings.judge is not None
+    work, chosen = Work(), settings.judge
+    counts, each = _candidates(settings, prompts)
+    for name in (chosen.by, *chosen.beside):
+        some = counts if name == chosen.by else counts[: chosen.beside_prompts]
+        items = sum(_pairs(n) if compares(settings, name) else n for n in some)
+        _ask(work, settings, name, items, each + AROUND)
+    return work
+
+
+def _candidates(settings: RunSettings, prompts: Sequence[Prompt]) -> tuple[list[int], float]:
+    """How many candidates each prompt has, and the tokens of a prompt with one of them."""
+    assert settings.judge is not None
+    if settings.judge.input is not None:
+        made = read(settings.judge.input, open_kind(settings.judge.input), convert=candidate_of).made
+        rows = list({candidate.id: (prompt, candidate) for prompt, candidate in made}.values())
+        each = sum(_mean([prompt]) + _reply(candidate) for prompt, candidate in rows) / len(rows)
+        return list(Counter(prompt.id for prompt, _ in rows).values()), each
+    if settings.data is None:
+        return [], 0.0
+    training, per = _of(prompts, "train"), settings.data.per_prompt * (1 + len(settings.data.also))
+    return [per] * len(training) if per else [], _mean(training) + settings.data.sampling.max_new_tokens
+
+
+def _train(settings: RunSettings, prompts: Sequence[Prompt]) -> Work:
     assert settings.train is not None
-    training = _of(prompts, "train")
-    if settings.train.trainer.learns_from == "prompts":
-        return _practised(settings, training)
-    per = settings.data.per_prompt
-    pairs = len(training) * (1 if settings.judge.pairing == "best_worst" else per * (per - 1) // 2)
-    each = _tokens(training) / max(1, len(training)) + settings.data.sampling.max_new_tokens
-    epochs = getattr(settings.train and settings.train.trainer, "epochs", 1)
-    # a pair is two sequences; forward, reference and backward weigh about four readings
-    return Work(read=int(pairs * 2 * each * 4 * epochs))
+    work, trainer = Work(), settings.train.trainer
+    epochs = getattr(trainer, "epochs", 1)
+    if trainer.learns_from == "prompts":
+        _practise(work, settings, _of(prompts, "train"))
+    else:
+        work.add(settings, settings.policy, read=_lessons(settings, prompts) * LEARNING * epochs, written=0)
+    if settings.train.watch:
+        dev = _of(prompts, "dev")[: settings.train.watch_prompts]
+        looks = 1 + _looks(settings)
+        _draw(work, settings, settings.policy, dev, 1 + looks, sampling=_sampling(settings))
+        sides = 1 if compares(settings, settings.train.watch) else 2
+        each = _mean(dev) + _sampling(settings).max_new_tokens + AROUND
+        _ask(work, settings, settings.train.watch, len(dev) * looks * sides, each)
+    return work
 
 
-def _practised(settings: RunSettings, training: list[Prompt]) -> Work:
-    """A trainer that draws for itself: its draws, their grades, and about four readings of each for learning."""
+def _looks(settings: RunSettings) -> int:
+    """How often the watch judge looks while a trainer that draws for itself learns."""
+    assert settings.train is not None
+    alarms, updates = (getattr(settings.train.trainer, name, None) for name in ("alarms", "updates"))
+    return int(updates // alarms.watch_every) if alarms and isinstance(updates, int) else 0
+
+
+def _lessons(settings: RunSettings, prompts: Sequence[Prompt]) -> float:
+    """Tokens of one pass over what is learnt from: rows of the user's own, or at most a pair a prompt for best
+    against worst, every pair of candidates otherwise; a pair is two sequences."""
+    assert settings.train is not None
+    if (own := settings.train.input) is not None:
+        if settings.train.trainer.learns_from == "pairs":
+            pairs = read(own, open_kind(own), convert=pair_of).made
+            return sum(2 * _mean([prompt]) + _reply(won) + _reply(lost) for prompt, won, lost, _ in pairs)
+        examples = read(own, open_kind(own), convert=example_of).made
+        return sum(_mean([prompt]) + _reply(reply) for prompt, reply in examples)
+    if settings.judge is None:
+        return 0.0
+    counts, each = _candidates(settings, prompts)
+    return sum(2 * each * (_pairs(n) if settings.judge.pairing == "all_pairs" else min(1, _pairs(n))) for n in counts)
+
+
+def _practise(work: Work, settings: RunSettings, training: Sequence[Prompt]) -> None:
+    """A trainer that draws for itself: its draws, their grades, and what learning from each of them reads."""
     assert settings.data is not None
     assert settings.judge is not None
     assert settings.train is not None
     draws, reply = settings.train.trainer.draws(), settings.data.sampling.max_new_tokens
-    prompt = _tokens(training) / max(1, len(training))
+    whole = _mean(training) + reply
     epochs = getattr(settings.train.trainer, "epochs", 1)
-    work = Work(draws=draws, written=draws * reply, read=int(draws * (prompt + reply) * (1 + 3 * epochs)))
-    _judged(settings, settings.judge.by, draws, prompt + reply + 80, work)
-    return work
+    work.draws += draws
+    work.add(settings, settings.policy, read=draws * whole * (1 + (LEARNING - 1) * epochs), written=draws * reply)
+    _ask(work, settings, settings.judge.by, draws, whole + AROUND)
 
 
-def _evaluate(settings: RunSettings, prompts: list[Prompt]) -> Work:
+def _evaluate(settings: RunSettings, prompts: Sequence[Prompt]) -> Work:
     assert settings.evaluate is not None
-    chosen = settings.evaluate
-    held = _of(prompts, chosen.split)
-    sampling = chosen.sampling or (settings.data.sampling if settings.data else None)
-    assert sampling is not None
+    work, chosen = Work(), settings.evaluate
+    held, sampling = _of(prompts, chosen.split), chosen.sampling or _sampling(settings)
+    predecessor = chosen.predecessor or settings.policy
     best_of = chosen.best_of if settings.judge else 0
-    turns = len(held) * chosen.per_prompt
-    challengers = 1 + len(chosen.baselines) + (best_of > 0)
-    draws = turns * (challengers + 1 - (best_of > 0) + best_of)
-    work = Work(draws=draws, written=draws * sampling.max_new_tokens, read=_tokens(held) * (challengers + 1))
-    each = _tokens(held) / max(1, len(held)) + sampling.max_new_tokens + 80
+    policy = settings.policy if chosen.policy == "trained" else chosen.policy
+    for model, n in (*((side, 1) for side in (policy, predecessor, *chosen.baselines)), (predecessor, best_of)):
+        _draw(work, settings, model, held, n * chosen.per_prompt, sampling=sampling)
+    turns, challengers = len(held) * chosen.per_prompt, 1 + len(chosen.baselines) + (best_of > 0)
+    each = _mean(held) + sampling.max_new_tokens + AROUND
     for name in chosen.by:
         # one that grades looks at each side's reply, the predecessor's included
-        _judged(settings, name, turns * (challengers + (not compares(settings, name))), each, work)
+        _ask(work, settings, name, turns * (challengers + (not compares(settings, name))), each)
     if settings.judge:  # grades both sides, and finds the best of n
-        pairs, singles = best_of * (best_of - 1) // 2, best_of + 2
-        asked = pairs if compares(settings, settings.judge.by) else singles
-        _judged(settings, settings.judge.by, turns * asked, each, work)
+        asked = _pairs(best_of) if compares(settings, settings.judge.by) else best_of + 2
+        _ask(work, settings, settings.judge.by, turns * asked, each)
     return work

@@ -103,6 +103,11 @@ class JudgeSettings(Settings):
         """Names in `models:` that it asks."""
         return ()
 
+    def asking(self, *, by_labels: bool) -> tuple[int, int]:
+        """What a ballot costs its models, for `plan`: how many questions, and the most tokens that each answer writes;
+        `by_labels`: whether they give the probabilities of labels."""
+        return len(self.models_asked()), 0
+
     def members(self) -> tuple[str, ...]:
         """Names in `judges:` that it is made of."""
         return ()

@@ -1,7 +1,7 @@
 """Where the stages of a run stand, and whether its folder may be used by these settings."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,17 +60,32 @@ def configured(settings: RunSettings) -> list[Stage]:
 
 def standings(settings: RunSettings, root: Path) -> list[Standing]:
     """Where each stage stands, without opening a model."""
-    folder = folder_of(root, settings.name)
     found: list[Standing] = []
     for stage in configured(settings):
-        before = {s.state for s in found if s.stage in inputs_of(settings, stage)}
-        place = stage_folder(folder, stage)
-        if before <= {"done"}:
-            parts = parts_of(settings, stage, inputs_in(settings, folder, stage))
-            found.append(standing(stage, place, content_hash(parts)))
-        else:
-            found.append(Standing(stage, _early(settings, stage, place, before), None))
+        found.append(_standing(settings, root, stage, found))
     return found
+
+
+def foreseen(settings: RunSettings, root: Path) -> list[Standing]:
+    """As `standings`, on a machine that may lack what the run will need: a stage whose models have not been fetched
+    waits, for nobody can tell what it would be made from."""
+    found: list[Standing] = []
+    for stage in configured(settings):
+        try:
+            found.append(_standing(settings, root, stage, found))
+        except (ValueError, OSError):  # whoever runs the stage is told which model is missing, and the way out
+            found.append(Standing(stage, "waits", None))
+    return found
+
+
+def _standing(settings: RunSettings, root: Path, stage: Stage, earlier: Sequence[Standing]) -> Standing:
+    folder = folder_of(root, settings.name)
+    before = {s.state for s in earlier if s.stage in inputs_of(settings, stage)}
+    place = stage_folder(folder, stage)
+    if before <= {"done"}:
+        parts = parts_of(settings, stage, inputs_in(settings, folder, stage))
+        return standing(stage, place, content_hash(parts))
+    return Standing(stage, _early(settings, stage, place, before), None)
 
 
 def _early(settings: RunSettings, stage: Stage, place: Path, before: set[State]) -> State:

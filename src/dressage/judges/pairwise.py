@@ -47,6 +47,9 @@ class Settings(JudgeSettings):
     def models_asked(self) -> tuple[str, ...]:
         return (self.model,)
 
+    def asking(self, *, by_labels: bool) -> tuple[int, int]:
+        return 1, 1 if by_labels and self.how != "text" else self.max_new_tokens
+
     def content(self) -> object:
         used = ("pairwise", "pairwise_labels", "pairwise_words")
         return {"settings": super().content(), "templates": [fences.template(name) for name in used]}

@@ -70,6 +70,13 @@ class Settings(JudgeSettings):
     def models_asked(self) -> tuple[str, ...]:
         return (self.model,)
 
+    def in_words(self) -> bool:
+        """Whether it is asked for words, whatever its model could give."""
+        return self.samples > 1 or self.scale == "one_to_ten" or self.how == "text"
+
+    def asking(self, *, by_labels: bool) -> tuple[int, int]:
+        return self.samples, 1 if by_labels and not self.in_words() else self.max_new_tokens
+
     def content(self) -> object:
         used = ("pointwise", "pointwise_labels", "pointwise_words")
         return {"settings": super().content(), "templates": [fences.template(name) for name in used]}
@@ -144,6 +151,5 @@ class Pointwise:
 
 
 def open(settings: Settings, *, tools: JudgeTools) -> Pointwise:
-    how = "text" if settings.samples > 1 or settings.scale == "one_to_ten" else settings.how
-    by_labels = reads_by_labels(how, settings.model, tools)
+    by_labels = reads_by_labels("text" if settings.in_words() else settings.how, settings.model, tools)
     return Pointwise(settings, tools.secret, by_labels)

@@ -101,6 +101,10 @@ class Settings(JudgeSettings):
     def models_asked(self) -> tuple[str, ...]:
         return () if self.model is None else (self.model,)
 
+    def asking(self, *, by_labels: bool) -> tuple[int, int]:
+        questions = sum(c.ask is not None for c in self.criteria)
+        return questions, 1 if by_labels and self.how != "text" else self.max_new_tokens
+
     def substance(self) -> frozenset[str]:
         counted = (c.check for c in self.criteria if c.weight > 0)
         return frozenset(substance_of(check) for check in counted if check is not None)
