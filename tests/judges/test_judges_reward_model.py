@@ -65,6 +65,21 @@ def test_grades_of_an_engine_are_the_models_scores(rewards, tiny_model, tools, t
     assert verdict.winner == ("first" if expected[0] > expected[1] else "second")
 
 
+def test_two_reward_models_on_one_model_are_asked_apart(rewards, tiny_model, ballot, tools, tmp_path) -> None:
+    other = reward_model(tiny_model, tmp_path / "other", seed=1)
+    kind = settings_of("models", "local").model_validate({"kind": "local", "path": str(tiny_model), "dtype": "float32"})
+    asker = Asker({"base": open_kind(kind)}, journal=Journal(tmp_path / "j.jsonl"), seed=0)
+    shown = [ballot("It leaves today."), ballot("No.")]
+    judges = [judge_of(folder, tools) for folder in (rewards, other)]
+    mixed = [question for one in shown for judge in judges for question in judge.ask(one)]
+    together = asker.answers(mixed, advance=lambda units: None)
+    alone = [
+        asker.answers([q for one in shown for q in judge.ask(one)], advance=lambda units: None) for judge in judges
+    ]
+    assert [together[0::2], together[1::2]] == alone
+    assert len({answer.raw for answer in together if isinstance(answer, Score)}) == 4
+
+
 def test_a_model_that_gives_no_scores_is_refused_when_asked(rewards, ballot, tools, tmp_path) -> None:
     scripted = open_kind(settings_of("models", "scripted").model_validate({"kind": "scripted"}))
     asker = Asker({"base": scripted}, journal=Journal(tmp_path / "j.jsonl"), seed=0)

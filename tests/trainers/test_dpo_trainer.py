@@ -131,6 +131,18 @@ def test_an_interrupted_run_keeps_its_reference(backbone, tmp_path, pairs) -> No
     assert "reference" in desk.progress.done
 
 
+def test_a_damaged_reference_is_computed_again(backbone, tmp_path, pairs) -> None:
+    once, _ = trained(backbone, tmp_path, pairs[:4])
+    path = tmp_path / "reference.safetensors"
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1])):
+        shutil.rmtree(tmp_path / "checkpoints")
+        path.write_bytes(damaged)
+        again, desk = trained(backbone, tmp_path, pairs[:4])
+        assert desk.progress.done["reference"] == [4, 4]
+        assert (again.facts, path.read_bytes()) == (once.facts, whole)
+
+
 def drawn(pair: Pair, backbone: TinyBackbone, off: float = 0.0) -> Pair:
     """The pair as if our sampler had drawn it, its recorded log-probabilities off by so many nats."""
     tokens = tokenised(pair, backbone.tokenizer)

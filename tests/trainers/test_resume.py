@@ -31,7 +31,7 @@ DEATHS = {
     "with damage": ["flip 4", "lose 4"],
 }
 """Everywhere: at a checkpoint within an epoch, between two of them, while one is written, after the last step."""
-CASES = [(kind, death) for kind in KINDS for death in DEATHS if kind != "reward" or death == "everywhere"]
+CASES = [(kind, death) for kind, n in {"dpo": 3, "sft": 2, "reward": 1}.items() for death in [*DEATHS][:n]]
 EVERY = {"at the end of an epoch": 3}
 """Steps between checkpoints, where not two: the first epoch ends with the third step."""
 

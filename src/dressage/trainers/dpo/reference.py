@@ -3,12 +3,13 @@
 P pairs of the data.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -67,21 +68,30 @@ def _recorded(reply: Candidate, start: str) -> float:
 
 
 def kept(path: Path, key: str) -> Tensor | None:
-    """What an earlier attempt at the same training wrote, or null."""
+    """What an earlier attempt at the same training wrote, or null; what is damaged is computed again."""
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
-        if file.metadata().get("key") != key:
-            return None
-        return torch.stack([file.get_tensor("chosen"), file.get_tensor("rejected")], dim=1)
+    try:
+        with safe_open(path, framework="pt") as file:
+            named = file.metadata()["key"]
+            logprob_P2 = torch.stack([file.get_tensor("chosen"), file.get_tensor("rejected")], dim=1)
+    except SafetensorError:
+        return None
+    return logprob_P2 if named == _sealed(key, logprob_P2) else None
 
 
 def keep(path: Path, key: str, logprob_P2: Tensor) -> None:
     """Writes the artifact, whole or not at all."""
     chosen_P, rejected_P = (column.contiguous() for column in logprob_P2.unbind(1))
     unfinished = path.with_suffix(".tmp")
-    save_file({"chosen": chosen_P, "rejected": rejected_P}, unfinished, metadata={"key": key})
+    named = {"key": _sealed(key, logprob_P2)}  # one entry only: safetensors writes several in any order
+    save_file({"chosen": chosen_P, "rejected": rejected_P}, unfinished, metadata=named)
     unfinished.replace(path)
+
+
+def _sealed(key: str, logprob_P2: Tensor) -> str:
+    """The key with the numbers themselves, so that a flipped bit is another name."""
+    return content_hash([key, hashlib.sha256(logprob_P2.contiguous().numpy().tobytes()).hexdigest()])
 
 
 def key_of(pairs: Sequence[PairTokens], *content: Any) -> str:
