@@ -32,6 +32,7 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     root = tmp_path_factory.mktemp("runs")
     done = dressage(tiny_model, root)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr  # what libraries have to say to one another is no user's concern
     return root, done.stdout
 
 

@@ -4,8 +4,10 @@ Shapes: B rows in this pass, T new tokens (shorter rows are padded on the left),
 H key-value heads, D head size. Row r keeps its tokens in columns 0 … length(r) - 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache as cached
+from inspect import signature
 from typing import Any
 
 import torch
@@ -132,6 +134,12 @@ def extend_hidden(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]])
     return hidden
 
 
+@cached
+def _name_of_cache(forward: Callable[..., Any]) -> str:
+    """What a forward pass calls its cache: transformers 5.24 renames `past_key_values`, and means to drop it in 5.40."""
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
+
+
 @contextmanager
 def _fed(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]]) -> Iterator[dict[str, Any]]:
     """The inputs of a pass in which row i reads `tokens[i]` after what it holds; afterwards it holds them too."""
@@ -154,7 +162,7 @@ def _fed(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]]) -> Itera
         "input_ids": id_BT.to(device),
         "attention_mask": mask_B1TW,
         "position_ids": position_BT,
-        "past_key_values": cache,
+        _name_of_cache(type(module).forward): cache,
         "use_cache": True,
     }
     cache.lengths[:count] = ends
