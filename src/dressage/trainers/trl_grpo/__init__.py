@@ -51,11 +51,11 @@ class Settings(TrainerSettings):
     steps: int = Field(50, ge=1, le=1_000_000)
     """Optimizer steps, a whole number of generations."""
     generation_batch_size: int = Field(64, ge=2, le=1_048_576)
-    """Replies drawn at once, num_generations to each of its prompts."""
+    """Replies drawn at once (by all processes together), num_generations to each of its prompts."""
     num_generations: int = Field(8, ge=2, le=1024)
     """Replies drawn to a prompt; their mean is what each is compared with."""
     per_device_train_batch_size: int = Field(8, ge=1, le=65536)
-    """Replies in memory at once while learning."""
+    """Replies in a process's memory at once while learning."""
     minibatches: int = Field(1, ge=1, le=4096)
     """Optimizer steps in one pass over a generation."""
     num_iterations: int = Field(1, ge=1, le=64)

@@ -1,12 +1,16 @@
 """TRL's GRPOTrainer under our guards, and who watches it from generation to generation."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from trl import GRPOTrainer
 
 from dressage.protocols import Practice, Workplace
+from dressage.seeds import seed_for
 from dressage.trainers import _trl
 from dressage.trainers._huggingface import Watcher
 from dressage.trainers._lora.checks import finite
@@ -50,6 +54,36 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
         """Ours: control tokens in a prompt's text stay text, and a conversation left open stays so."""
         return [self._tokens[prompt_id] for prompt_id in self._asked], None, {}
 
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Of several processes the first alone has the whole generation graded: it alone writes the run's folder."""
+        if self.accelerator.num_processes == 1:
+            alone: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            return alone
+        drawn = gather_object([(row["prompt_id"], ids) for row, ids in zip(inputs, completion_ids_list, strict=True)])
+        told: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            asked, replies = zip(*drawn, strict=True)
+            (judge,) = self.reward_funcs
+            told = [
+                asyncio.run(
+                    judge(
+                        completion_ids=replies, prompt_id=asked, trainer_state=self.state, log_metric=self._log_metric
+                    )
+                )
+            ]
+        (scores,) = broadcast_object_list(told)
+        return torch.tensor(
+            [[float("nan") if score is None else score] for score in scores], device=self.accelerator.device
+        )
+
+    def _load_rng_state(self, folder: str | None) -> None:
+        """What was kept is the first process's noise; the others draw with noise of their own."""
+        super()._load_rng_state(folder)
+        if folder is not None and (rank := self.accelerator.process_index):
+            torch.manual_seed(seed_for(self.args.seed, "rank", rank, self.state.global_step) % 2**63)
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
@@ -59,7 +93,7 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
         if step == 1:
             # k3 of two log-probabilities that differ by d nats is d² / 2 to first order.
             gap = (2 * max(0.0, self._metrics["train"]["kl"][-1])) ** 0.5
-            self.start_gap = max(self.start_gap, _trl.at_its_reference(gap, dtype=model.dtype))
+            self.start_gap = max(self.start_gap, _trl.at_its_reference(gap, dtype=self.model.dtype))
         return loss
 
     def facts(self) -> dict[str, float]:
@@ -73,7 +107,10 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
 
 
 class UpdateWatcher(Watcher):
-    """Tells the run of each step, and after a generation's last one looks at the alarms and keeps the state."""
+    """Tells the run of each step, and after a generation's last one looks at the alarms and keeps the state.
+
+    Of several processes the first alone tells and keeps; the alarms ring in all of them.
+    """
 
     def __init__(
         self,
@@ -95,19 +132,23 @@ class UpdateWatcher(Watcher):
         step, whole = state.global_step, self._settings.steps_per_update()
         line = _in_our_names(logs)
         self._update = line | self._update
-        self._workplace.log({"step": step, **line})
+        leads = state.is_world_process_zero
+        if leads:
+            self._workplace.log({"step": step, **line})
         if step % whole == 0:
-            self._after(step // whole)
+            self._after(step // whole, leads=leads)
+        if not leads:
+            return
         if step % self._save_every == 0 or step == state.max_steps:
             self._workplace.checkpoints.commit(step, self._trainer.keep)
         self._advance(1)
 
-    def _after(self, update: int) -> None:
+    def _after(self, update: int, *, leads: bool) -> None:
         """The alarms, which stop a training before it keeps the state that rang."""
         said, self._update = self._update, {}
         self._trainer.told.append(_short(said))
         self._trainer.alarms.look(said, update=update)
-        if self._practice.watch is None or update % self._settings.alarms.watch_every:
+        if not leads or self._practice.watch is None or update % self._settings.alarms.watch_every:
             return
         prefers = self._practice.watch(update)
         if prefers is not None:

@@ -8,7 +8,9 @@ boundary in the first epoch, so both are made certain: prompts stand in one epoc
 checkpoints between generations. On a GPU or with vLLM, draws are not repeated to the bit: it goes on from the
 checkpoint with other noise, and asks the judge anew about replies that differ.
 
-One process: several are refused, because each would write the run's folder.
+Several processes (torchrun) share a generation: the first has it graded, writes and reports. Each draws with its own
+noise, of which only the first's is kept, so they do not resume to the bit. FSDP and DeepSpeed are refused: checkpoints
+and adapter are read from whole parameters and a plain optimizer.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from random import Random
 from typing import Any
 
 import datasets
+from accelerate.utils import broadcast_object_list
 from transformers import PrinterCallback
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
@@ -85,7 +88,9 @@ class TRLGRPO:
                 finally:
                     trainer.async_loop.call_soon_threadsafe(trainer.async_loop.stop)
             after = hf.changed(before, adapter_hash(model))
-            folder = save(model, workplace.folder / "adapter")
+            folder = workplace.folder / "adapter"
+            if trainer.accelerator.is_main_process:
+                save(model, folder)
         facts: dict[str, float | int | str] = {
             "updates_done": settings.updates(),
             "steps": trainer.state.global_step,
@@ -113,10 +118,15 @@ class TRLGRPO:
     def _practise(self, trainer: Guarded, workplace: Workplace) -> int:
         """Every step that is still to be done; returns the number of trainable parameters."""
         settings = self.settings
-        hf.one_process(trainer)
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise RuntimeError(
+                "trl_grpo keeps its adapter and its state from whole parameters and a plain optimizer, which FSDP and "
+                "DeepSpeed split; start it with torchrun, or as one process"
+            )
         trainer.witness = GradientWitness(trainable(trainer.model))
         trainer.remove_callback(PrinterCallback)
-        found = workplace.resume()
+        leads = trainer.accelerator.is_main_process
+        (found,) = broadcast_object_list([workplace.resume() if leads else None])
         with workplace.progress.task("training", settings.steps) as advance:
             advance(found[0] if found else 0)
             trainer.add_callback(UpdateWatcher(trainer, workplace, advance, settings=settings, practice=self.practice))
@@ -162,8 +172,6 @@ class TRLGRPO:
             "num_train_epochs": 1,
             "max_steps": settings.steps,
             "per_device_train_batch_size": settings.per_device_train_batch_size,
-            "gradient_accumulation_steps": settings.generation_batch_size
-            // (settings.per_device_train_batch_size * settings.minibatches),
             "generation_batch_size": settings.generation_batch_size,
             "num_generations": settings.num_generations,
             "num_iterations": settings.num_iterations,
@@ -183,8 +191,18 @@ class TRLGRPO:
             "shuffle_dataset": False,
             "log_completions": False,
             "sync_ref_model": False,
+            "ddp_timeout": int(settings.judge_timeout) + 1800,  # the other processes wait for the judge too
         }
-        return GRPOConfig(**{**usual, **own, **_trl.STATED, **by_vllm(settings.vllm)})
+        found = GRPOConfig(**{**usual, **own, **_trl.STATED, **by_vllm(settings.vllm)})
+        # `steps_per_generation` counts forward passes of one process; TRL knows how many processes share a generation.
+        found.gradient_accumulation_steps, over = divmod(found.steps_per_generation, settings.minibatches)
+        if over or not found.gradient_accumulation_steps:
+            raise ValueError(
+                f"a generation of {settings.generation_batch_size} replies in {found.world_size} processes cannot be "
+                f"cut into {settings.minibatches} minibatches of whole forward passes of "
+                f"{settings.per_device_train_batch_size}; lower per_device_train_batch_size"
+            )
+        return found
 
 
 def in_order(data: Sequence[Prompt], settings: Settings, *, seed: int) -> list[Prompt]:
