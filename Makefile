@@ -52,5 +52,6 @@ format: install
 	$(VENV)/bin/ruff format src tests scripts
 	$(VENV)/bin/ruff check --fix src tests scripts
 
+# Runs stay: they hold labels and adapters that took hours or money to make.
 clean:
-	rm -rf $(VENV) build runs .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -6,13 +6,15 @@
 A run without disturbance says which hashes are right, which files each stage writes and how long it takes. Each
 kill then draws a stage that is not finished and one of its files, waits until that file is there and a random
 moment more: so kills fall into every stage and not into the start-up. When a run has ended and kills are left,
-another begins. Exits with 1 if any hash differs.
+another begins. Exits with 1 if any hash differs, or a line of metrics.jsonl (its times aside); and, from 25 kills on,
+if a stage was never hit.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 POLL = 0.002
 """Seconds between two looks at the folder."""
+ENOUGH = 25
+"""From so many kills on every stage must have been hit, or they prove nothing of it."""
+TIMES = re.compile(r"^(time|rate)/|(seconds|runtime|_per_second|time)$")
+"""Names of metrics that no two runs share."""
 PATIENCE = 600.0
 """Seconds after which a run that neither ends nor writes what is waited for counts as hung."""
 
@@ -111,6 +117,17 @@ def hashes(root: Path) -> dict[str, str]:
     return found
 
 
+def metrics(root: Path) -> list[dict[str, object]]:
+    """What the runs below `root` logged, without times."""
+    lines = [json.loads(line) for path in sorted(root.glob("*/metrics.jsonl")) for line in path.open(encoding="utf-8")]
+    return [{name: value for name, value in line.items() if not TIMES.search(name)} for line in lines]
+
+
+def unhurt(hits: Counter[str], stages: Sequence[Stage]) -> list[str]:
+    """The stages that no kill has hit, where there were enough kills to hit them all."""
+    return [s.name for s in stages if not hits[s.name]] if sum(hits.values()) >= ENOUGH else []
+
+
 def stage_of(root: Path) -> str:
     """The stage a killed run was in: the one begun and without a manifest."""
     begun = {p.parent for p in root.glob("*/round-*/*/stage.json")}
@@ -122,8 +139,18 @@ def last_words(root: Path) -> str:
     return "\n".join((root / "output.txt").read_text("utf-8", "replace").splitlines()[-20:])
 
 
-def torment(chaos: Chaos, kills: int, *, right: dict[str, str], stages: Sequence[Stage]) -> list[str]:
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run comes to that nobody kills."""
+
+    right: dict[str, str]
+    logged: list[dict[str, object]]
+    stages: list[Stage]
+
+
+def torment(chaos: Chaos, kills: int, whole: Undisturbed) -> list[str]:
     """Kills until `kills` have hit; what came out differently."""
+    right, stages = whole.right, whole.stages
     wrong: list[str] = []
     number = 0
     while sum(chaos.hits.values()) < kills:
@@ -133,6 +160,7 @@ def torment(chaos: Chaos, kills: int, *, right: dict[str, str], stages: Sequence
             pass
         found = chaos.finish(root)
         wrong += [f"{root}: {s} is {found.get(s)} and should be {h}" for s, h in right.items() if found.get(s) != h]
+        wrong += [] if metrics(root) == whole.logged else [f"{root}: metrics.jsonl is not what it should be"]
         again = chaos.finish(root)
         wrong += [f"{root}: running again changed {again}"] if again != found else []
         if not wrong:
@@ -151,16 +179,18 @@ def main(arguments: list[str] | None = None) -> int:
     chaos = Chaos(options.config, options.sets, folder, random.Random(options.seed))
     began = time.monotonic()
     right = chaos.finish(folder / "undisturbed")
-    stages = stages_of(folder / "undisturbed")
-    print("undisturbed:", ", ".join(f"{s.name} {right[s.name]} in {s.seconds:.2f} s" for s in stages), flush=True)
-    wrong = torment(chaos, options.kills, right=right, stages=stages)
+    whole = Undisturbed(right, metrics(folder / "undisturbed"), stages_of(folder / "undisturbed"))
+    told = ", ".join(f"{s.name} {right[s.name]} in {s.seconds:.2f} s" for s in whole.stages)
+    print("undisturbed:", told, flush=True)
+    wrong = torment(chaos, options.kills, whole)
+    wrong += [f"no kill hit {stage}; take another --seed or more --kills" for stage in unhurt(chaos.hits, whole.stages)]
     told = ", ".join(f"{n} in {stage}" for stage, n in sorted(chaos.hits.items()))
     print(f"{sum(chaos.hits.values())} kills ({told}) in {time.monotonic() - began:.0f} s")
     if wrong:
         print("\n".join(wrong), f"\nthe folders are kept: {folder}", sep="\n")
         return 1
     shutil.rmtree(folder)
-    print("every run ended with the hashes of the undisturbed one")
+    print("every run ended with the hashes and metrics of the undisturbed one")
     return 0
 
 

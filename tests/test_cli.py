@@ -1,6 +1,7 @@
 """The command line: help, the verbs on a small run, and errors as one line with exit code 1."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -148,3 +149,63 @@ def test_wrong_usage_says_so(tmp_path: Path) -> None:
     done = dressage("run", cwd=tmp_path)
     assert done.returncode == 2
     assert "Missing argument 'CONFIG'" in done.stderr
+
+
+def test_a_run_says_what_every_stage_left_and_left_out(tmp_path: Path, plain: dict[str, Any]) -> None:
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write((tmp_path / "prompts.jsonl").read_text().splitlines()[0] + "\n")
+        file.write('{"nothing": 1}\n')
+    path = config(tmp_path, changed(plain, data__source__max_bad_rows=0.2, data__at_most={"dev": 2}))
+    done = dressage("run", path, cwd=tmp_path)
+    line = "left out: 1 × doubled prompt, 1 × unreadable row, 1 × prompt over data.at_most"
+    assert f"data: {line}" in done.stderr
+    rows = {row.split()[0]: row for row in done.stdout.splitlines() if row.strip()}
+    assert "9 candidates, 8 prompts" in rows["data"]
+    assert "1 × doubled prompt" in rows["data"]
+    assert "3 preferences" in rows["judge"]
+    assert done.stdout == dressage("run", path, cwd=tmp_path).stdout
+
+
+def test_seeds_of_a_run_that_evaluates_nothing_end_well(tmp_path: Path, plain: dict[str, Any]) -> None:
+    path = config(tmp_path, plain)
+    done = dressage("run", path, "--seeds", "0,1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to compare over the seeds" in done.stderr
+    assert (tmp_path / "runs" / "small-seed-1" / "report" / "index.html").exists()
+    change = ("--set", "judge.min_margin=0.3", "--name", "other", "--from", "small")
+    (tmp_path / "runs" / "small-seed-1").rename(tmp_path / "runs" / "small")
+    again = dressage("run", path, "--seeds", "0,1", *change, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "data: taken over from small-seed-0" in again.stderr
+    assert "data: taken over from small\n" in again.stderr  # there is no small-seed-1, so the run itself is tried
+
+
+@pytest.mark.parametrize("seeds", ["²", "0,,1", "one", "-1"])
+def test_seeds_are_whole_numbers(tmp_path: Path, plain: dict[str, Any], seeds: str) -> None:
+    done = dressage("run", config(tmp_path, plain), "--seeds", seeds, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "give whole numbers, e.g. --seeds 0,1,2" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whoever_stops_a_run_is_told_that_it_goes_on(
+    tmp_path: Path, plain: dict[str, Any], number: signal.Signals, code: int
+) -> None:
+    slow = {**plain["models"]["writer"], "delay_s": 0.5}
+    path = config(tmp_path, changed(plain, models__writer=slow))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dressage.cli", "run", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "sampling" not in process.stderr.readline():
+        pass
+    process.send_signal(number)
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == code
+    assert said.splitlines()[-1] == "stopped; what was committed is kept, and the same command goes on from here"
+    assert "Traceback" not in said
+    assert dressage("run", config(tmp_path, plain), cwd=tmp_path).returncode == 0

@@ -6,21 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dressage.store import Shard
 
 WORDS = {
-    "prompts_doubled": "doubled prompts",
-    "prompts_too_long": "prompts too long for the context",
-    "prompts_over_cap": "prompts over data.at_most",
-    "rows_unreadable": "unreadable rows",
-    "rows_doubled": "doubled rows",
-    "rows_held_out": "rows that are held out (dev, test)",
-    "rows_unfit": "rows too long for the context",
-    "watch_failures": "failures of the watch judge",
+    "prompts_doubled": "doubled prompt",
+    "prompts_too_long": "prompt too long for the context",
+    "prompts_over_cap": "prompt over data.at_most",
+    "rows_unreadable": "unreadable row",
+    "rows_doubled": "doubled row",
+    "rows_held_out": "row that is held out (dev, test)",
+    "rows_unfit": "row too long for the context",
+    "watch_failures": "failure of the watch judge",
 }
 """Facts that count what was left out."""
 STARTS = ("left_out: ", "failures of ", "failed draws: ", "undecided by ")
 
 
 def left_out(facts: Mapping[str, object]) -> str | None:
-    """`3 doubled prompts, 12 ties`, or null where all was used."""
+    """`3 × doubled prompt, 12 × ties`, or null where all was used."""
     return ", ".join(_told(facts)) or None
 
 
@@ -35,4 +35,4 @@ def rows_left(shards: Iterable[Shard]) -> str:
 def _told(facts: Mapping[str, object]) -> Iterator[str]:
     for name, n in facts.items():
         if isinstance(n, int) and n and (name in WORDS or name.startswith(STARTS)):
-            yield f"{n:,} {WORDS.get(name, name.removeprefix('left_out: '))}"
+            yield f"{n:,} × {WORDS.get(name, name.removeprefix('left_out: '))}"

@@ -1,5 +1,6 @@
 """The page of a run and of a comparison: what they say, and that nothing a model wrote can act."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dressage.comparing import compare
+from dressage.reading import tables_of, unfit
+from dressage.records import Battle
+from dressage.report.battles import chosen
 from dressage.report.comparison import write_comparison
 from dressage.report.making import judges
 from dressage.report.page import write_report
 from dressage.report.reading import read_run
-from dressage.store import finish_stage, manifest_of
+from dressage.store import StoreError, finish_stage, manifest_of
 
 
 class Elements(HTMLParser):
@@ -186,3 +191,42 @@ def test_a_browser_draws_it_and_runs_nothing(make_run, tmp_path, hostile):
         [*command, f"--screenshot={shot}", "--window-size=390,2000", path.as_uri()], capture_output=True, timeout=120
     )
     assert shot.stat().st_size > 20_000
+
+
+def moved_on(run: Path) -> None:
+    """Train was done again and came out differently; evaluate is of the training before."""
+    path = run / "round-0" / "evaluate" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"parts": {"inputs": {"train": "another-rows-hash"}}}))
+
+
+def test_an_evaluation_of_another_training_is_marked_beside_its_numbers(make_run):
+    run = make_run("judge", "train", "evaluate")
+    assert "Not the result of this run" not in page(run)
+    moved_on(run)
+    text = page(run)
+    words = "Not the result of this run:</b> evaluate was made from another train than the one that is there now"
+    assert text.index(words) < text.index("preferred over its predecessor")
+
+
+def test_an_evaluation_of_another_training_is_not_compared(make_run, tmp_path):
+    runs = [make_run("judge", "train", "evaluate", name=f"demo-{s}", seed=s) for s in (1, 2)]
+    moved_on(runs[0])
+    text = write_comparison(runs, tmp_path / "seeds.html").read_text("utf-8")
+    assert "not evaluated" in text
+    assert "pooled:" not in text
+    with pytest.raises(StoreError, match="demo-1 has no result to compare: evaluate was made from another train"):
+        compare(runs)
+    (runs[1] / "round-0" / "train" / "manifest.json").unlink()
+    assert unfit(runs[1] / "round-0", "evaluate") is None  # made from nothing that was written down
+    moved_on(runs[1])
+    assert unfit(runs[1] / "round-0", "evaluate") == "train is not finished"
+
+
+def test_how_many_battles_are_shown_is_asked_when_they_are_shown(make_run):
+    run = make_run("judge", "train", "evaluate")
+    fought = [row for table in tables_of(run / "round-0" / "evaluate", Battle) for row in table]
+    few, more = (set(chosen(fought, n, 7, "shown battles", "round-0")) for n in (2, 5))
+    assert (len(few), len(more)) == (2, 5)
+    assert few != set(chosen(fought, 2, 8, "shown battles", "round-0"))
+    assert len(chosen(fought, 10_000, 7)) == 60

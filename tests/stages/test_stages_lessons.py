@@ -49,7 +49,7 @@ def test_own_candidates_are_of_the_train_split_and_others_make_no_preference(tmp
     assert len(preferences) == 5
     assert not held_out & {p.prompt_id for p in preferences}
     assert manifest(tmp_path, "judge").facts["rows_held_out"] == 2
-    assert said[-1] == "judge: left out: 2 rows that are held out (dev, test)"
+    assert said[-1] == "judge: left out: 2 × row that is held out (dev, test)"
 
 
 @pytest.mark.parametrize("system", [None, "You work in customer care."], ids=["plain", "under a system message"])

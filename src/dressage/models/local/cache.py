@@ -136,7 +136,7 @@ def extend_hidden(module: Any, cache: RowCache, tokens: Sequence[Sequence[int]])
 
 @cached
 def _name_of_cache(forward: Callable[..., Any]) -> str:
-    """What a forward pass calls its cache: transformers 5.24 renames `past_key_values`, and means to drop it in 5.40."""
+    """What a forward pass calls its cache: transformers 5.24 renames `past_key_values`, 5.40 is to drop it."""
     return "cache" if "cache" in signature(forward).parameters else "past_key_values"
 
 
