@@ -127,7 +127,7 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
                 forget=forget,
                 note=attempts.note,
             )
-            with whole_files(f"stage {stage} in {place}"):
+            with whole_files(f"stage {stage} in {place}", [*settings.models.values(), *settings.judges.values()]):
                 outcome = RUNNERS[stage](settings, here)
             machine = attempts.machine()  # of the models that are open now
         finally:

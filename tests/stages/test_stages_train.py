@@ -94,10 +94,25 @@ def test_an_adapter_of_the_run_itself_is_refused(tmp_path: Path, own: Plain) -> 
     run(changed(live, name="other"), tmp_path)
 
 
-def test_weights_that_are_cut_short_are_told_in_words(tmp_path: Path, own: Plain, tiny_model: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_model, broken)
-    weights = broken / "model.safetensors"
+def cut(folder: Path, copy: Path) -> Path:
+    """A copy of a folder whose weights end too early."""
+    shutil.copytree(folder, copy)
+    (weights,) = copy.glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(StageError, match=r"model 'tiny' \(.*broken\): a safetensors file could not be read"):
+    return copy
+
+
+def test_weights_that_are_cut_short_are_told_in_words(tmp_path: Path, own: Plain, tiny_model: Path) -> None:
+    broken = cut(tiny_model, tmp_path / "broken")
+    with pytest.raises(StageError, match=r"model 'tiny': .*broken/model\.safetensors is damaged or cut short"):
         run(changed(own, models__tiny__path=str(broken)), tmp_path)
+
+
+def test_an_adapter_that_is_cut_short_is_told_too(tmp_path: Path, own: Plain, tiny_model: Path) -> None:
+    """It is loaded when it is first worn, in the midst of a stage."""
+    run(own, tmp_path)
+    broken = cut(stage_folder(tmp_path / "small", "train") / "adapter", tmp_path / "broken")
+    plain = trained(small(prompts_file(tmp_path / "prompts.jsonl")), tiny_model, name="other")
+    plain["models"]["tiny"]["adapter"] = str(broken)
+    with pytest.raises(StageError, match=r"stage data in .*: .*broken/adapter_model\.safetensors is damaged or cut"):
+        run(plain, tmp_path)

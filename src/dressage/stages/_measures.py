@@ -75,7 +75,7 @@ def _looks(rows: Rows, side: str) -> Iterator[Measure]:
         return
     prompts = [c.prompt_id for c in replies]
     texts = [without_thinking(c.text) for c in replies]
-    yield _measure("eos_share", side, clustered([float(c.finish == "stop") for c in replies], prompts))
+    yield _measure("eos_share", side, within(clustered([float(c.finish == "stop") for c in replies], prompts)))
     plain = Estimate(distinct_n(texts, 2), None, None, len(texts), len(set(prompts)))
     yield _measure("distinct_2", side, plain)
     opener = commonest_opener(texts, words=5)[1]
@@ -97,7 +97,9 @@ def _under_base(rows: Rows, side: str, prompt_of: dict[str, str]) -> Iterator[Me
     yield _measure("nll_per_token", side, found._replace(value=mean))
     gaps = [t.own - t.base for t in traces if t.own is not None and t.base is not None]
     if len(gaps) == len(traces):
-        yield _measure("kl_per_reply", side, clustered(gaps, clusters))
+        found = clustered(gaps, clusters)
+        varies = len(set(gaps)) > 1  # a policy that is the base: no share, so Wilson's interval says nothing of it
+        yield _measure("kl_per_reply", side, found if varies else found._replace(low=None, high=None))
 
 
 def _scores(rows: Rows, side: str, judge: str | None) -> Iterator[Measure]:

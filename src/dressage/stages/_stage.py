@@ -1,7 +1,7 @@
 """What every stage is given: its folder, its key, the cast of models and judges, and the loop over shards."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from dressage.clock import spending
 from dressage.engines.asking import Asker
 from dressage.engines.hearing import Bench
 from dressage.plugins import open_kind
-from dressage.protocols import Judge, JudgeSettings, JudgeTools, Model, ModelSettings, Progress
+from dressage.protocols import Judge, JudgeSettings, JudgeTools, Model, ModelSettings, Progress, Settings
 from dressage.records import Record, content_hash
 from dressage.seeds import seed_for
 from dressage.store import Journal, Shard, commit_shard, shard_done
@@ -32,18 +32,34 @@ class StageError(RuntimeError):
 
 
 @contextmanager
-def whole_files(what: str) -> Iterator[None]:
+def whole_files(what: str, kinds: Iterable[Settings] = ()) -> Iterator[None]:
     """Says in words which weights could not be read or written: safetensors raises an error of its own, a bare
-    Exception, for a file that is cut short and for a disk that is full."""
+    Exception, for a file that is cut short and for a disk that is full. `kinds` may name the folders it was read from.
+    """
     try:
         yield
     except Exception as error:
         if type(error).__name__ != "SafetensorError":
             raise
+        named = [Path(getattr(k, key, None) or "") for k in kinds for key in ("path", "adapter")]
+        if short := next((file for folder in named if folder.name for file in _cut_short(folder)), None):
+            raise StageError(f"{what}: {short} is damaged or cut short ({error}); fetch or copy it again") from error
         raise StageError(
-            f"{what}: a safetensors file could not be read or written ({error}); make room if the disk is full; if the "
-            "file is cut short, fetch or copy it again; then run the same command again: what was committed is kept"
+            f"{what}: a safetensors file could not be read or written ({error}); make room if the disk is full, then "
+            "run the same command again: what was committed is kept"
         ) from error
+
+
+def _cut_short(folder: Path) -> Iterator[Path]:
+    """The weights in a folder that safetensors cannot open."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.expanduser().glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except SafetensorError:
+            yield file
 
 
 class Cast:
@@ -65,7 +81,7 @@ class Cast:
             settings = self._models[name]
             spends = getattr(settings, "spends", False)
             handed = {"account": self._accounts.of(settings.identity())} if spends else {}
-            with spending("loading"), whole_files(f"model {name!r} ({getattr(settings, 'path', settings.kind)})"):
+            with spending("loading"), whole_files(f"model {name!r}", [settings]):
                 self._open[name] = open_kind(settings, **handed)
         return self._open[name]
 
