@@ -1,6 +1,11 @@
-"""What each process of test_trl_grpo.py's test of two runs: a whole trl_grpo training. MODEL FOLDER."""
+"""A child of test_trl_grpo.py: one trl_grpo training in two processes, as torchrun would start them. MODEL FOLDER PORT.
+
+Both are forks, so that the libraries are imported once.
+"""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,7 +32,7 @@ SETTINGS = {
 }
 
 
-def main(model: str, folder: Path) -> None:
+def train(model: str, folder: Path) -> None:
     torch.set_num_threads(1)
     local = open_local(LocalSettings(path=model, dtype="float32", device="cpu"))
     gym, desk = Gym(local, share_below(120)), Desk(folder)
@@ -39,5 +44,26 @@ def main(model: str, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+def main(model: str, folder: Path, port: str) -> int:
+    __import__("dressage.trainers.trl_grpo.trainer")
+    children = []
+    for rank in ("0", "1"):
+        child = os.fork()
+        if child == 0:
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            os.environ.update(place | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+            train(model, folder)  # what it raises is printed, and ends the child with status 1
+            os._exit(0)
+        children.append(child)
+    for _ in range(2):
+        ended, status = os.wait()
+        children.remove(ended)
+        if status:
+            for child in children:  # it waits for the one that is gone
+                os.kill(child, signal.SIGKILL)
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

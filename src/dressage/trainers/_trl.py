@@ -49,6 +49,12 @@ def lent(module: Any, tokenizer: Any) -> Iterator[None]:
             part.p = rate
 
 
+def on_one_device(arguments: Any) -> Any:
+    """The arguments for one copy of the model in this process, however many GPUs it sees: TRL refuses to copy it."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
 def at_its_reference(gap: float, *, dtype: torch.dtype) -> float:
     """The largest difference (nats) between policy and reference before the first step, if it is rounding.
 

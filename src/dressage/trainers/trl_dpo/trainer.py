@@ -172,7 +172,7 @@ def _trainer(
     trainer = Guarded(
         plan=plan,
         model=model,
-        args=arguments,
+        args=_trl.on_one_device(arguments),
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=deepcopy(tokenizer),  # TRL may set its pad token
     )

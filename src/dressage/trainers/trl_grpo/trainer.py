@@ -163,7 +163,7 @@ class TRLGRPO:
             raise RuntimeError(f"TRL ends replies with {sorted(trainer.eos_token_ids)}, and we with {sorted(ends)}")
         return trainer
 
-    def _arguments(self, backbone: Backbone, workplace: Workplace) -> GRPOConfig:
+    def _arguments(self, backbone: Backbone, workplace: Workplace) -> Any:
         settings, sampling = self.settings, self.practice.sampling
         cpu = backbone.module.device.type == "cpu"
         rows = settings.steps // settings.epochs  # with batches of one row, as many steps as the settings say
@@ -202,7 +202,7 @@ class TRLGRPO:
                 f"cut into {settings.minibatches} minibatches of whole forward passes of "
                 f"{settings.per_device_train_batch_size}; lower per_device_train_batch_size"
             )
-        return found
+        return _trl.on_one_device(found)
 
 
 def in_order(data: Sequence[Prompt], settings: Settings, *, seed: int) -> list[Prompt]:
