@@ -3,6 +3,7 @@
     python scripts/bench_ppo.py                        # 64 samples of 48 tokens in 2 updates, 5 interleaved repeats
     python scripts/bench_ppo.py --small                # a try on a tiny model, in two minutes
     python scripts/bench_ppo.py --setup                # only make the environment for trl 1.12
+    OMP_NUM_THREADS=1 python scripts/bench_ppo.py …    # where others use the cores too: threads wait for each other
 
 Both sides: the same model in fp32, LoRA r = 16 on all linear layers of the policy, the same prompts once each, the
 same reward (a rule on the text), temperature 0.7, a reply ends with EOS, two epochs, one optimizer step an epoch.
@@ -11,7 +12,7 @@ in full, as it does. Every measurement is a process of its own that loads before
 all of `train`, trl over its `train` alone.
 
 trl 1.12 does not live beside 1.16, so it gets an environment of its own, build/trl-1.12, made at the first run by
-this Python's venv and pip (their settings hold: index, wheels); later runs use it again.
+this Python's venv and pip, whose settings hold; later runs use it again.
 """
 
 import argparse
@@ -74,10 +75,7 @@ def compare(options: argparse.Namespace) -> None:
         return
     folder = model_folder(options.model, small=options.small)
     print(machine())
-    print(
-        f"{options.samples} samples in {options.updates} updates of {options.epochs} epochs, up to {options.tokens} "
-        f"tokens a reply; {folder}"
-    )
+    print(f"{options.samples} samples of up to {options.tokens} tokens in {options.updates} updates; {folder}")
     arguments = [f"--model={folder}"]
     for name in ("samples", "updates", "epochs", "tokens", "microbatch", "trl-microbatch"):
         arguments.append(f"--{name}={getattr(options, name.replace('-', '_'))}")
