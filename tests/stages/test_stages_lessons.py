@@ -99,3 +99,13 @@ def test_a_judge_beside_that_fails_stops_nothing_and_is_counted(tmp_path: Path, 
     facts = manifest(tmp_path, "judge").facts
     assert facts["failures of boom: unreadable (infrastructure)"] == 9
     assert facts["preferences"] == 3
+
+
+def test_a_judge_beside_whose_server_is_down_stops_nothing(tmp_path: Path, plain: Plain) -> None:
+    down = {"kind": "endpoint", "base_url": "http://127.0.0.1:9/v1", "model": "x", "key_env": None, "attempts": 1}
+    plain["models"]["down"] = {**down, "backoff_s": 0}
+    plain["judges"]["remote"] = {"kind": "pointwise", "model": "down"}
+    run(changed(plain, judge__beside=["remote"]), tmp_path)
+    facts = manifest(tmp_path, "judge").facts
+    assert facts["failures of remote: EndpointDown (infrastructure)"] == 9
+    assert facts["preferences"] == 3

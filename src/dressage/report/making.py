@@ -112,7 +112,7 @@ def _usage(run: Run) -> dict[str, str]:
     total: dict[str, Usage] = {}
     asked: Counter[str] = Counter()
     for round_ in run.rounds:
-        for stage in ("judge", "evaluate"):
+        for stage in ("judge", "train", "evaluate"):
             rows: list[Grade | Verdict] = [*round_.rows(stage, Grade), *round_.rows(stage, Verdict)]
             for row in rows:
                 asked[row.judge] += 1

@@ -15,7 +15,7 @@ from dressage.settings import JudgeSection
 from dressage.sources._columns import candidate_of
 from dressage.sources._rows import read
 from dressage.stages._stage import Here, Outcome, StageError, Tables, in_groups, sharded, split
-from dressage.store import Shard, rows_in, rows_of
+from dressage.store import Shard, StoreError, rows_in, rows_of
 
 Group = tuple[Prompt, list[Candidate]]
 Made = tuple[list[Preference], dict[str, int]]
@@ -140,7 +140,7 @@ def _labeller(
         found = Labels()
         for name, bench in benches.items():
             asked = [g for g in groups if name == settings.by or g[0].id in beside]
-            labels = _label(here, bench, asked)
+            labels = _label(bench, asked) if name == settings.by else _label_beside(here, bench, asked)
             if not bench.judge.compares:  # else a broken response has lost its pairs, and needs no grade
                 labels.grades += grades_of_broken(labels.failures, labels.grades, rule=settings.broken_response)
             tallies[name].add(labels.failures)
@@ -160,7 +160,29 @@ def _labeller(
     return work
 
 
-def _label(here: Here, bench: Bench, groups: Sequence[Group]) -> Labels:
+def _label_beside(here: Here, bench: Bench, groups: Sequence[Group]) -> Labels:
+    """A judge beside makes no preference, so what stops it (its server is down, its budget spent) stops nothing: what
+    it was to judge is a failure each."""
+    try:
+        return _label(bench, groups)
+    except StoreError:  # our own disk
+        raise
+    except RuntimeError as error:
+        failed = [
+            Failure(
+                prompt_id=prompt.id,
+                candidate_ids=tuple(c.id for c in candidates),
+                judge=bench.name,
+                side="infrastructure",
+                reason=type(error).__name__,
+                detail=str(error),
+            )
+            for prompt, *candidates in _work_of(here, bench.name, groups)
+        ]
+        return Labels(failures=failed)
+
+
+def _label(bench: Bench, groups: Sequence[Group]) -> Labels:
     items = _items_of(groups)
     if bench.judge.compares:
         return judging.duel(bench, list(judging.all_duels(items)))
