@@ -134,12 +134,13 @@ class Learner:
         if not weight_ST.any():
             return  # every reply of it was cut at the limit, and `truncated: mask` leaves them out
         sums.minibatches += 1
-        micros = in_micros(by_length(rollout, forks), lesson.how.microbatch)
+        # The longest first: the room it leaves is enough for those after it.
+        micros = in_micros(by_length(rollout, forks), lesson.how.microbatch)[::-1]
         about = f"update {step // (self.settings.epochs * self.settings.minibatches) + 1}"
         with self.roles.wearing("policy") as module:
             for micro in self.crew.share(micros):
-                part = _Part(module, lesson, micro, weight_ST)
                 with torch.set_grad_enabled(lesson.policy_learns):
+                    part = _Part(module, lesson, micro, weight_ST)
                     self._policy_part(part, first=first, step=step, about=about)
                 if self.critic is not None and not self.critic.own:
                     self._value_part(part, part.hidden_ND.detach(), step=step, about=about)
