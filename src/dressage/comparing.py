@@ -74,7 +74,10 @@ def evaluated_run(run: Path) -> Evaluated:
     of = last_round(run)
     config = _config(of.parent / "config.yaml")
     if why := unfit(of, "evaluate"):
-        raise StoreError(f"{run} has no result to compare: {why}; bring the run to its end first (`dressage run`)")
+        raise StoreError(
+            f"{run} has no result to compare: {why}; bring the run to its end first (`dressage run`, or "
+            "`dressage evaluate --redo` where its inputs have changed)"
+        )
     battles = tuple(row for table in tables_of(of / "evaluate", Battle) for row in table)
     if not battles:
         raise StoreError(f"{of / 'evaluate'} has no battles; run its evaluate stage first")
