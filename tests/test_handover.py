@@ -55,6 +55,18 @@ def test_from_takes_nothing_of_a_stage_that_no_longer_fits(tmp_path: Path, plain
     assert said == ["data: taken over from small", "judge: starting"]
 
 
+def test_from_never_replaces_work_that_is_here_already(tmp_path: Path, plain: Plain) -> None:
+    run(plain, tmp_path)
+    new = changed(plain, name="new")
+    run(new, tmp_path)
+    place = stage_folder(tmp_path / "new", "data")
+    (place / "manifest.json").unlink()
+    (place / "stage.json").write_text("torn")
+    before = {name: state for name, state in files(place).items() if "0000" in name}
+    assert run(new, tmp_path, origin="small")[0] == "data: starting"
+    assert {name: state for name, state in files(place).items() if "0000" in name} == before
+
+
 def test_what_is_to_be_redone_is_not_taken_over(tmp_path: Path, plain: Plain) -> None:
     run(plain, tmp_path)
     said = run(changed(plain, name="new"), tmp_path, origin="small", redo="judge")

@@ -24,8 +24,8 @@ def take_over(job: Job, folder: Path, stage: Stage, fingerprint: str) -> bool | 
     assert job.origin is not None
     origin = folder_of(job.root, job.origin)
     place, theirs = stage_folder(folder, stage), stage_folder(origin, stage)
-    if standing(stage, theirs, fingerprint).state not in ("done", "begun"):
-        return None
+    if standing(stage, theirs, fingerprint).state not in ("done", "begun") or any(place.glob("shard-*.json")):
+        return None  # nothing fits, or what is here already has work of its own
     manifest = manifest_or_none(theirs)
     whole = manifest is not None and damaged(theirs, manifest) is None
     keep_lines(folder / "metrics.jsonl", lambda row: row.get("stage") != stage)
@@ -37,7 +37,7 @@ def take_over(job: Job, folder: Path, stage: Stage, fingerprint: str) -> bool | 
     place.parent.mkdir(parents=True, exist_ok=True)
     left = ("quarantine", "*.part", *(() if whole else ("manifest.json",)))
     shutil.copytree(theirs, part, ignore=shutil.ignore_patterns(*left))
-    shutil.rmtree(place, ignore_errors=True)  # at most a stage.json that could not be read
+    shutil.rmtree(place, ignore_errors=True)  # it has no shard: at most a stage.json that could not be read
     part.rename(place)
     sync_folder(place.parent)
     return whole

@@ -1,6 +1,7 @@
 """The loop over stages: what is done is skipped, what changed is refused or redone, a crash is resumed."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
 def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest, progress: Progress) -> None:
     place = stage_folder(folder, stage)
     cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=Accounts(folder / "spending.jsonl"))
-    with counting() as spent:
+    with counting() as spent, closing(cast):
         attempts = Attempts(place, spent=spent, machine=cast.facts)
         try:
             log, forget = _logging(folder / "metrics.jsonl", stage, attempts.note)
@@ -132,7 +133,6 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
             machine = attempts.machine()  # of the models that are open now
         finally:
             attempts.keep()
-            cast.close()
     done = {
         "shards": outcome.shards,
         "rows_hash": content_hash([shard.rows_hash for shard in outcome.shards]),

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from dressage.records import Checkpoint
-from dressage.stages._stage import StageError
+from dressage.stages._stage import StageError, whole_files
 from dressage.standing import RunRefused, stage_folder
 from dressage.store import rows_of
 from run_parts import changed, jsonl, manifest, prompts_file, run, small, trained
@@ -116,3 +117,11 @@ def test_an_adapter_that_is_cut_short_is_told_too(tmp_path: Path, own: Plain, ti
     plain["models"]["tiny"]["adapter"] = str(broken)
     with pytest.raises(StageError, match=r"stage data in .*: .*broken/adapter_model\.safetensors is damaged or cut"):
         run(plain, tmp_path)
+
+
+def test_a_full_disk_while_an_adapter_is_saved_is_told_with_the_way_out() -> None:
+    words = r"training of 'tiny': .*No space left on device.*; make room if the disk is full"
+    with pytest.raises(StageError, match=words), whole_files("training of 'tiny'"):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(KeyError), whole_files("training"):
+        raise KeyError("passes through")
