@@ -11,10 +11,10 @@ from training_parts import TinyBackbone, pair_of, prompt_of, reply_of
 from dressage.maths import losses
 from dressage.protocols import Pair
 from dressage.trainers._forks import Fork, laid_out
-from dressage.trainers._pairs import PairTokens
+from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import plan
 from dressage.trainers._policy import Policy, layout_for
-from dressage.trainers.dpo.batches import collate, tokenised
+from dressage.trainers.dpo.batches import collate
 
 lengths = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30)
 
@@ -113,13 +113,32 @@ def test_a_model_with_more_after_its_head_is_refused(backbone: TinyBackbone) -> 
         layout_for(backbone.module, [made([(3, 5, 6)])[0].fork])
 
 
-def test_drawn_tokens_are_used_as_they_are(backbone: TinyBackbone) -> None:
+def test_drawn_tokens_are_used_where_they_spell_the_reply(backbone: TinyBackbone) -> None:
+    prompt, end = prompt_of(0), backbone.tokenizer.eos_token_id
+    spelt = tuple(backbone.tokenizer.encode("tea and rice", add_special_tokens=False))
+    odd = tuple(i for letter in "tea" for i in backbone.tokenizer.encode(letter, add_special_tokens=False))
+    assert len(odd) == 3  # not how the tokenizer would spell it, but how it may have been drawn
+    cases = {
+        "tea": ((*odd, end), (*odd, end)),
+        "tea and rice": ((*spelt, end), (*spelt, end)),
+        "another model's numbers": ((7, 8, end), None),
+        "out of this vocabulary": ((10**6, 5), None),
+        "no numbers at all": ((), None),
+    }
+    for text, (ids, expected) in cases.items():
+        given = reply_of(prompt, text, token_ids=ids, mask=(True,) * len(ids), finish="stop")
+        pair = tokenised(Pair(prompt, given, reply_of(prompt, "no"), 1.0), backbone.tokenizer)
+        rendered = (*backbone.tokenizer.encode(text, add_special_tokens=False), end)
+        assert pair.chosen == (expected or rendered)
+        assert backbone.tokenizer.decode(pair.rejected) == "no<|im_end|>"
+        assert backbone.tokenizer.decode(pair.prompt).endswith("<|im_start|>assistant\n")
+
+
+def test_a_reply_that_was_cut_is_taught_no_end(backbone: TinyBackbone) -> None:
     prompt = prompt_of(0)
-    drawn = reply_of(prompt, "what the text says is not looked at", token_ids=(7, 8, 2), mask=(True,) * 3)
-    pair = tokenised(Pair(prompt, drawn, reply_of(prompt, "no"), 1.0), backbone.tokenizer)
-    assert pair.chosen == (7, 8, 2)
-    assert backbone.tokenizer.decode(pair.rejected) == "no<|im_end|>"
-    assert backbone.tokenizer.decode(pair.prompt).endswith("<|im_start|>assistant\n")
+    cut = reply_of(prompt, "I have looked at your order and", finish="length")
+    pair = tokenised(Pair(prompt, cut, reply_of(prompt, "no"), 1.0), backbone.tokenizer)
+    assert backbone.tokenizer.decode(pair.chosen) == "I have looked at your order and"
 
 
 def test_a_pair_that_says_nothing_names_its_prompt(backbone: TinyBackbone) -> None:

@@ -13,9 +13,10 @@ from training_parts import Desk, TinyBackbone, pair_of
 
 from dressage.protocols import Pair, Trained
 from dressage.trainers._lora import LoraSettings
+from dressage.trainers._pairs import tokenised
 from dressage.trainers._policy import Policy
 from dressage.trainers.dpo import Settings
-from dressage.trainers.dpo.batches import collate, tokenised
+from dressage.trainers.dpo.batches import collate
 from dressage.trainers.dpo.trainer import open as open_dpo
 
 FAST = Settings(learning_rate=3e-3, batch_pairs=4, microbatch_pairs=2, lora=LoraSettings(r=4, alpha=8))

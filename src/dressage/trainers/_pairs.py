@@ -1,9 +1,12 @@
 """Pairs as token ids: what every trainer that learns from pairs holds in memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from dressage.protocols import Pair
+from dressage.tokens import prompt_ids
 from dressage.trainers._forks import Fork
+from dressage.trainers._replies import reply_tokens
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,13 @@ class PairTokens:
     def length(self) -> int:
         """Tokens of the longer of the two conversations: what must fit the context."""
         return self.fork.length
+
+
+def tokenised(pair: Pair, tokenizer: Any) -> PairTokens:
+    """The pair as the model in training would have written it (see reply_tokens)."""
+    prompt = tuple(prompt_ids(tokenizer, pair.prompt.messages))
+    chosen, rejected = (reply_tokens(pair.prompt, reply, tokenizer) for reply in (pair.chosen, pair.rejected))
+    return pair_tokens(pair, prompt, chosen, rejected)
 
 
 def pair_tokens(pair: Pair, prompt: tuple[int, ...], chosen: tuple[int, ...], rejected: tuple[int, ...]) -> PairTokens:

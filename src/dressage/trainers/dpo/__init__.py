@@ -10,6 +10,8 @@ from dressage.trainers._lora import LoraTrainerSettings
 class Settings(LoraTrainerSettings):
     """Raises the likelihood of chosen against rejected replies, relative to the policy the run started from."""
 
+    code_version = 2
+
     kind: Literal["dpo"] = "dpo"
     beta: float = Field(0.1, gt=0, le=100)
     """How strongly the policy is held to the reference, per nat of log-ratio; larger stays nearer."""

@@ -15,11 +15,10 @@ from dressage.seeds import seed_for
 from dressage.trainers import _huggingface as hf
 from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
-from dressage.trainers._pairs import PairTokens
+from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import Plan
 from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo import Settings, reference
-from dressage.trainers.dpo.batches import tokenised
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
 
 LOSSES: Mapping[str, Callable[..., losses.PairLoss]] = {
@@ -27,8 +26,8 @@ LOSSES: Mapping[str, Callable[..., losses.PairLoss]] = {
     "ipo": losses.ipo,
     "hinge": losses.hinge,
 }
-GAP = {"computed": 1e-3, "sampled": 1e-2}
-"""Nats a reply by which policy and reference may differ at the start: the same batches, or the sampler's."""
+GAP = 1e-3
+"""Nats a reply by which policy and reference may differ at the start, whoever computed the reference."""
 
 
 def open(settings: Settings) -> "DPO":
@@ -105,7 +104,7 @@ class DPO:
     def _gap_at_most(self, backbone: Backbone) -> float | None:
         drops = self.settings.lora.dropout > 0 and backbone.adapter is not None
         other_rounding = self.settings.reference == "sampled" and backbone.module.dtype != torch.float32
-        return None if drops or other_rounding else GAP[self.settings.reference]
+        return None if drops or other_rounding else GAP
 
     def _learn(self, lesson: Lesson, backbone: Backbone, workplace: Workplace) -> Trained:
         settings, rows, module = self.settings, len(lesson.pairs), backbone.module

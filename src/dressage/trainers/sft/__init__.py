@@ -11,7 +11,7 @@ class Settings(LoraTrainerSettings):
     """Raises the likelihood of the replies, token by token; prompts are read and not learnt."""
 
     learns_from = "examples"
-    code_version = 2
+    code_version = 3
 
     kind: Literal["sft"] = "sft"
     batch_examples: int = Field(8, ge=1, le=65536)

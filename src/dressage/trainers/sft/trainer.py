@@ -12,11 +12,12 @@ from trl import SFTConfig, SFTTrainer
 
 from dressage.protocols import Backbone, Example, Trained, Workplace
 from dressage.seeds import seed_for
-from dressage.tokens import prompt_ids, reply_ids
+from dressage.tokens import prompt_ids
 from dressage.trainers import _huggingface as hf
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._lora.checks import finite
 from dressage.trainers._plan import Plan
+from dressage.trainers._replies import reply_tokens
 from dressage.trainers._resuming import Resumes
 from dressage.trainers.sft import Settings
 
@@ -82,10 +83,8 @@ class SFT:
 
 def labelled(example: Example, tokenizer: Any) -> dict[str, list[int]]:
     """The example's ids, and the same as labels from where the reply begins."""
-    prompt, reply = prompt_ids(tokenizer, example.prompt.messages), list(example.reply.token_ids)
-    if not all(example.reply.mask):
-        raise ValueError(f"candidate {example.reply.id} has tokens not of its author; sft imitates whole replies")
-    reply = reply or reply_ids(tokenizer, example.prompt.messages, example.reply.text)
+    prompt = prompt_ids(tokenizer, example.prompt.messages)
+    reply = list(reply_tokens(example.prompt, example.reply, tokenizer))
     return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
 
 

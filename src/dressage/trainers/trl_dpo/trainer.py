@@ -16,14 +16,12 @@ from torch.utils.data import DataLoader
 from trl import DPOConfig, DPOTrainer
 
 from dressage.protocols import Backbone, Pair, Trained, Workplace
-from dressage.records import Candidate
 from dressage.seeds import seed_for
-from dressage.tokens import prompt_ids, reply_ids
 from dressage.trainers import _huggingface as hf
 from dressage.trainers import _trl
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._lora.checks import finite
-from dressage.trainers._pairs import PairTokens, pair_tokens
+from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import Plan
 from dressage.trainers._resuming import Resumes
 from dressage.trainers.trl_dpo import Settings
@@ -81,20 +79,6 @@ class TRLDPO:
             **_ending(trainer.steps),
         }
         return Trained(adapter=folder, step=trainer.state.global_step, facts=facts)
-
-
-def tokenised(pair: Pair, tokenizer: Any) -> PairTokens:
-    """The pair's tokens: those that were drawn where our sampler drew them, else the rendered text."""
-    prompt = tuple(prompt_ids(tokenizer, pair.prompt.messages))
-    return pair_tokens(pair, prompt, _reply(pair, pair.chosen, tokenizer), _reply(pair, pair.rejected, tokenizer))
-
-
-def _reply(pair: Pair, reply: Candidate, tokenizer: Any) -> tuple[int, ...]:
-    if not reply.token_ids:
-        return tuple(reply_ids(tokenizer, pair.prompt.messages, reply.text))
-    if not all(reply.mask):
-        raise ValueError(f"candidate {reply.id} has tokens the policy did not write; trl_dpo learns from whole replies")
-    return reply.token_ids
 
 
 def losses(settings: Settings) -> dict[str, Any]:
