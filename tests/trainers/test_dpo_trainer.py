@@ -102,10 +102,32 @@ def test_it_learns_a_word_and_keeps_it_on_other_prompts(backbone, tmp_path) -> N
     assert bool((gained > 0).all())
 
 
-@pytest.mark.parametrize(("loss", "at_start"), [("ipo", 25.0), ("hinge", 1.0)])
+@pytest.mark.parametrize(
+    ("loss", "at_start"), [("ipo", 25.0), ("hinge", 1.0), ("robust", math.log(2)), ("length_normalised", math.log(2))]
+)
 def test_other_losses_start_where_their_equation_does(backbone, tmp_path, pairs, loss: str, at_start: float) -> None:
     result, _ = trained(backbone, tmp_path, pairs[:8], loss=loss)
     assert result.facts["start/loss"] == pytest.approx(at_start, rel=1e-5)
+
+
+def test_a_margin_must_be_kept_and_the_chosen_stays_likely(backbone, tmp_path) -> None:
+    data = [pair_of(i, "thank you tea", "house tea", margin=0.5) for i in range(8)]
+    ahead, _ = trained(backbone, tmp_path / "m", data, margin=2.0)
+    assert ahead.facts["start/loss"] == pytest.approx(math.log1p(math.exp(1.0)), abs=1e-5)  # −log σ(0 − 2 · ½)
+    _, desk = trained(backbone, tmp_path / "s", data, sft=0.5, warmup=0.0)
+    first = desk.lines[0]
+    lengths = [len(tokenised(pair, backbone.tokenizer).chosen) for pair in data]
+    assert len(set(lengths)) == 1
+    likelihood = -first["logps/chosen"] / lengths[0]
+    assert first["loss"] == pytest.approx(math.log(2) + 0.5 * likelihood, abs=1e-4)
+    assert first["rewards/margins"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_settings_that_a_loss_does_not_read_are_refused() -> None:
+    with pytest.raises(ValidationError, match="label_noise is read by"):
+        Settings(label_noise=0.1)
+    with pytest.raises(ValidationError, match="margin is for"):
+        Settings(loss="ipo", margin=0.1)
 
 
 def test_a_second_round_starts_from_the_first(backbone, tmp_path, pairs) -> None:

@@ -16,7 +16,7 @@ def reply_tokens(prompt: Prompt, reply: Candidate, tokenizer: Any) -> tuple[int,
         ValueError: some of the tokens are not its author's.
     """
     if not all(reply.mask):
-        raise ValueError(f"candidate {reply.id} has tokens its author did not write; only whole replies are learnt from")
+        raise ValueError(f"candidate {reply.id} has tokens its author did not write; whole replies are learnt from")
     ids = reply.token_ids
     if ids and max(ids) < len(tokenizer) and wellformed(reply_text(tokenizer, ids)) == reply.text:
         return ids

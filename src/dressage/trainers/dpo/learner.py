@@ -3,7 +3,7 @@
 B pairs of a microbatch · P pairs of the data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from dressage.trainers._pairs import PairTokens
 from dressage.trainers._plan import Plan
 from dressage.trainers._resuming import Resumes
 from dressage.trainers.dpo.batches import collate
+from dressage.trainers.dpo.objective import About, Objective
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Lesson:
     pairs: list[PairTokens]
     plan: Plan
     layout: Layout
-    loss: Callable[..., PairLoss]
-    """With β already filled in."""
+    loss: Objective
     reference_P2: Tensor
     weight_P: Tensor
     gap_at_most: float | None
@@ -78,7 +78,7 @@ class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
         ref_B2 = lesson.reference_P2[index_B].to(self.args.device)
         weight_B = lesson.weight_P[index_B].to(self.args.device)
         logprob_B2 = model(batch).view(-1, 2)
-        result = lesson.loss(*logprob_B2.unbind(1), *ref_B2.unbind(1))
+        result = lesson.loss(logprob_B2, ref_B2, self._about(index_B.tolist()))
         loss: Tensor = (weight_B * result.loss_B).sum() / num_items_in_batch
         step = self.state.global_step + 1
         finite(loss, step=step, about="prompts " + ", ".join(lesson.pairs[i].prompt_id for i in index_B.tolist()))
@@ -86,6 +86,14 @@ class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
             self._compare_with_reference(logprob_B2.detach(), ref_B2)
         self.tally.add(result, logprob_B2.detach(), ref_B2)
         return loss
+
+    def _about(self, indices: list[int]) -> About:
+        pairs = [self._lesson.pairs[i] for i in indices]
+        lengths = [[float(len(pair.chosen)), float(len(pair.rejected))] for pair in pairs]
+        return About(
+            torch.tensor(lengths, device=self.args.device),
+            torch.tensor([pair.margin for pair in pairs], device=self.args.device),
+        )
 
     def _compare_with_reference(self, logprob_B2: Tensor, ref_B2: Tensor) -> None:
         self.start_gap = max(self.start_gap, float((logprob_B2 - ref_B2).abs().max()))

@@ -1,15 +1,13 @@
 """Direct preference optimisation from beginning to end: pairs in, a LoRA adapter out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainingArguments
 
-from dressage.maths import losses
 from dressage.protocols import Backbone, Pair, Trained, Workplace
 from dressage.seeds import seed_for
 from dressage.trainers import _huggingface as hf
@@ -20,12 +18,8 @@ from dressage.trainers._plan import Plan
 from dressage.trainers._policy import Policy, layout_for
 from dressage.trainers.dpo import Settings, reference
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
+from dressage.trainers.dpo.objective import objective
 
-LOSSES: Mapping[str, Callable[..., losses.PairLoss]] = {
-    "sigmoid": losses.dpo,
-    "ipo": losses.ipo,
-    "hinge": losses.hinge,
-}
 GAP = 1e-3
 """Nats a reply by which policy and reference may differ at the start, whoever computed the reference."""
 
@@ -72,7 +66,7 @@ class DPO:
             pairs=pairs,
             plan=plan,
             layout=layout,
-            loss=partial(LOSSES[self.settings.loss], beta=self.settings.beta),
+            loss=objective(self.settings),
             reference_P2=reference_P2,
             weight_P=_weights(pairs, self.settings.weight),
             gap_at_most=self._gap_at_most(backbone),
