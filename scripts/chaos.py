@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,9 +70,11 @@ class Chaos:
 
         Returns whether it was killed: a run can also end before.
         """
-        stage = self.draw.choice([s for s in stages if not (root / s.files[-1]).exists()])
+        waiting = [s for s in stages if not (root / s.files[-1]).exists()]
+        least = min(self.hits[s.name] for s in waiting)  # every stage has its turn
+        stage = self.draw.choice([s for s in waiting if self.hits[s.name] == least])
         file = self.draw.choice([f for f in stage.files if not (root / f).exists()])
-        moment = self.draw.uniform(0, 2 * stage.seconds / len(stage.files))
+        moment = self.draw.uniform(0, stage.gaps[file])
         process = self.start(root)
         began = time.monotonic()
         while process.poll() is None and not (root / file).exists():
@@ -94,6 +97,8 @@ class Stage:
 
     name: str
     files: list[str]
+    gaps: dict[str, float]
+    """File → seconds until the next one was written: a kill within them falls into the work between the two."""
     seconds: float
 
 
@@ -103,8 +108,11 @@ def stages_of(root: Path) -> list[Stage]:
         manifest = json.loads(path.read_text("utf-8"))
         files = [p for p in path.parent.iterdir() if p.is_file() and p != path]
         ordered = [*sorted(files, key=lambda p: p.stat().st_mtime_ns), path]
+        names = [str(p.relative_to(root)) for p in ordered]
+        written = [p.stat().st_mtime_ns / 1e9 for p in ordered]
+        gaps = [max(0.0, after - before) for before, after in pairwise(written)]
         found.append(
-            Stage(manifest["stage"], [str(p.relative_to(root)) for p in ordered], manifest["times"]["seconds"])
+            Stage(manifest["stage"], names, dict(zip(names, [*gaps, 0.0], strict=True)), manifest["times"]["seconds"])
         )
     return found
 
