@@ -5,9 +5,7 @@ S samples · T tokens of a reply · N tokens of a microbatch laid end to end.
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +19,10 @@ from dressage.trainers._lora.checks import GradientWitness, finite
 from dressage.trainers._on_policy import OnPolicySettings
 from dressage.trainers._on_policy.crew import Crew
 from dressage.trainers._on_policy.critic import Critic
+from dressage.trainers._on_policy.microbatches import Lesson, Part, Penalty, Sums
 from dressage.trainers._on_policy.roles import Roles
 from dressage.trainers._on_policy.rollout import Rollout
 from dressage.trainers._on_policy.scoring import Scoring, by_length, in_micros
-from dressage.trainers._policy import Policy
 
 RATIO_MAY_DIFFER = 1e-3
 """How far a token's first ratio may be from 1 where sampler and trainer compute in fp32."""
@@ -39,26 +37,6 @@ class CriticRates(NamedTuple):
     clip: float
     max_grad_norm: float
     warmup_updates: int
-
-
-@dataclass
-class Sums:
-    """Means of an update: weighted sums over the tokens of each minibatch, averaged over minibatches."""
-
-    minibatches: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    peaks: dict[str, float] = field(default_factory=dict)
-
-    def add(self, weight_N: Tensor, **seen_N: Tensor) -> None:
-        for name, x_N in seen_N.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float((weight_N * x_N.detach().float()).sum())
-
-    def peak(self, **seen: float) -> None:
-        for name, x in seen.items():
-            self.peaks[name] = max(self.peaks.get(name, -math.inf), x)
-
-    def means(self) -> dict[str, float]:
-        return {name: total / max(1, self.minibatches) for name, total in self.sums.items()} | self.peaks
 
 
 class Learner:
@@ -85,7 +63,7 @@ class Learner:
         update: int,
         seed: int,
         how: Scoring,
-        penalty: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
+        penalty: Penalty | None,
     ) -> dict[str, float]:
         """Passes over the rollout; returns what the update says about itself.
 
@@ -95,7 +73,7 @@ class Learner:
         """
         sums = Sums()
         policy_learns = self.rates is None or update > self.rates.warmup_updates
-        lesson = _Lesson(rollout, told, how, penalty, policy_learns, sums)
+        lesson = Lesson(rollout, told, how, penalty, policy_learns, sums)
         for epoch in range(self.settings.epochs):
             for number, forks in enumerate(self._minibatches(rollout, seed_for(seed, "order", update, epoch))):
                 step = ((update - 1) * self.settings.epochs + epoch) * self.settings.minibatches + number
@@ -126,7 +104,7 @@ class Learner:
         count = min(self.settings.minibatches, len(order))
         return [sorted(order[n::count]) for n in range(count)]
 
-    def _minibatch(self, lesson: "_Lesson", forks: Sequence[int], *, step: int, first: bool) -> None:
+    def _minibatch(self, lesson: Lesson, forks: Sequence[int], *, step: int, first: bool) -> None:
         rollout, sums = lesson.rollout, lesson.sums
         samples = rollout.samples(forks)
         weight_ST = torch.zeros_like(rollout.old_logprob_ST)
@@ -140,7 +118,7 @@ class Learner:
         with self.roles.wearing("policy") as module:
             for micro in self.crew.share(micros):
                 with torch.set_grad_enabled(lesson.policy_learns):
-                    part = _Part(module, lesson, micro, weight_ST)
+                    part = Part(module, lesson, micro, weight_ST)
                     self._policy_part(part, first=first, step=step, about=about)
                 if self.critic is not None and not self.critic.own:
                     self._value_part(part, part.hidden_ND.detach(), step=step, about=about)
@@ -150,7 +128,7 @@ class Learner:
         if self.critic is not None and self.critic.own:
             with self.roles.wearing("critic") as module:
                 for micro in self.crew.share(micros):
-                    part = _Part(module, lesson, micro, weight_ST)
+                    part = Part(module, lesson, micro, weight_ST)
                     self._value_part(part, part.hidden_ND, step=step, about=about)
         if self.critic is not None and self.critic_optimizer is not None and self.critic_witness and self.rates:
             norm = self._step(
@@ -158,7 +136,7 @@ class Learner:
             )
             sums.add(torch.ones(1), **{"value/grad_norm": torch.tensor([norm])})
 
-    def _policy_part(self, part: "_Part", *, first: bool, step: int, about: str) -> None:
+    def _policy_part(self, part: Part, *, first: bool, step: int, about: str) -> None:
         """A microbatch's share of the policy's loss, and its backward."""
         settings, penalty = self.settings, part.lesson.penalty
         told = told_tokens(
@@ -201,7 +179,7 @@ class Learner:
         if len(counted_N):
             part.lesson.sums.peak(**{"ratio/max": float(counted_N.max())})
 
-    def _first_gap(self, logprob_N: Tensor, old_N: Tensor, part: "_Part") -> float:
+    def _first_gap(self, logprob_N: Tensor, old_N: Tensor, part: Part) -> float:
         """The trainer's probabilities against those the sampler recorded, before the first step of an update."""
         gap = float((logprob_N.detach() - old_N).abs().max())
         exact = part.module.dtype == torch.float32 and part.module.device.type == "cpu"
@@ -214,7 +192,7 @@ class Learner:
             )
         return gap
 
-    def _value_part(self, part: "_Part", hidden_ND: Tensor, *, step: int, about: str) -> None:
+    def _value_part(self, part: Part, hidden_ND: Tensor, *, step: int, about: str) -> None:
         """A microbatch's share of the critic's loss, and its own backward."""
         rollout = part.lesson.rollout
         assert self.critic is not None
@@ -264,30 +242,3 @@ class Learner:
             return 1.0
         done = (step - rising) / max(1, steps - rising)
         return 1 - done if self.settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    """All that is the same for every microbatch of an update."""
-
-    rollout: Rollout
-    told: Advantages
-    how: Scoring
-    penalty: Callable[[Tensor, Tensor, Tensor], Tensor] | None
-    policy_learns: bool
-    sums: Sums
-
-
-class _Part:
-    """A microbatch under a role: its hidden states, and its tokens' share of anything that is known of them."""
-
-    def __init__(self, module: Any, lesson: _Lesson, forks: Sequence[int], weight_ST: Tensor) -> None:
-        self.module, self.lesson = module, lesson
-        self._samples = lesson.rollout.samples(forks)
-        self.batch = lesson.how.batch(lesson.rollout, forks, module)
-        self.of: Callable[[Tensor], Tensor] = partial(self._flat)
-        self.weight_N = self._flat(weight_ST)
-        self.hidden_ND = Policy(module).train(lesson.policy_learns).hidden(self.batch)
-
-    def _flat(self, x_ST: Tensor) -> Tensor:
-        return self.lesson.rollout.flat(x_ST, self._samples).to(self.module.device)

@@ -3,13 +3,10 @@
 ppo, grpo and rloo differ in how a graded reply becomes an advantage, and in little else (see Algorithm).
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from dressage.maths import kl
@@ -27,8 +24,9 @@ from dressage.trainers._on_policy.crew import Crew, crew
 from dressage.trainers._on_policy.critic import Critic
 from dressage.trainers._on_policy.learner import CriticRates, Learner
 from dressage.trainers._on_policy.roles import Roles
-from dressage.trainers._on_policy.rollout import Rollout, rollout_of, seen
+from dressage.trainers._on_policy.rollout import Rollout, rollout_of
 from dressage.trainers._on_policy.scoring import Scoring, scored, start_gap
+from dressage.trainers._on_policy.telling import Clock, about, short
 from dressage.trainers._on_policy.trackers import trackers
 from dressage.trainers._policy import layout_for
 
@@ -140,7 +138,7 @@ class _Run:
             for update in range(self.standing.update + 1, self.settings.updates + 1):
                 told, spent = self._update(update)
                 self.standing.update = update
-                self.standing.ends = [*(self.standing.ends or []), _short(told)]
+                self.standing.ends = [*(self.standing.ends or []), short(told)]
                 if self.crew.leads:
                     self.workplace.log({"step": update, **told, **spent})
                 tell({**told, **spent}, update)
@@ -153,9 +151,9 @@ class _Run:
 
     def _update(self, update: int) -> tuple[dict[str, float], dict[str, float]]:
         """Draw, reward, advantage, update: what it says of itself, and what it cost in time."""
-        clock = _Clock()
+        clock = Clock()
         rows = self._rows(update, clock)
-        told = _about(rows)
+        told = about(rows)
         rollout = rollout_of(rows, {p.id: p for p in self.data}, self.settings, tokenizer=self.backbone.tokenizer)
         if rollout is None:
             return told, clock.spent
@@ -174,7 +172,7 @@ class _Run:
         self.standing.kl = self.standing.kl.after(told["objective/kl"], len(rollout.score_S))
         return told, clock.with_rates(tokens=int(rollout.real_ST.sum()), replies=len(rollout.score_S))
 
-    def _rows(self, update: int, clock: "_Clock") -> Rows:
+    def _rows(self, update: int, clock: Clock) -> Rows:
         """The graded replies of an update: those kept by an earlier attempt, or new ones, which are kept at once."""
         rows = self.practice.kept(update)
         if rows is None and self.crew.leads:
@@ -266,57 +264,3 @@ class _Run:
             **{f"start/{name}": x for name, x in said[0].items()},
             **{f"end/{name}": sum(one.get(name, 0.0) for one in last) / len(last) for name in said[-1]},
         }
-
-
-def _short(told: Mapping[str, float]) -> dict[str, float]:
-    """What the facts at the end are made of."""
-    named = {"score": "objective/scores", "kl": "objective/kl", "entropy": "policy/entropy", "length": "reply/tokens"}
-    return {short: told[name] for short, name in named.items() if name in told}
-
-
-def _about(rows: Rows) -> dict[str, float]:
-    """What the draws and their grades say before anything is learnt from them."""
-    found = seen(rows)
-    told = {
-        "judge/failed": 1 - found.graded / max(1, found.replies),
-        "judge/cost": found.cost,
-        "reply/count": float(found.replies),
-        "reply/tokens": found.tokens / max(1, found.replies),
-        "reply/truncated": found.truncated / max(1, found.replies),
-    }
-    if found.scores:
-        score_S = torch.tensor(found.scores, dtype=torch.float64)
-        told["objective/scores"] = float(score_S.mean())
-        told["objective/scores_std"] = float(score_S.std(correction=0))
-    return told
-
-
-class _Clock:
-    """Seconds by phase; they are no part of what must be equal after a resume."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
-
-    def counting(self, phase: str) -> "_Phase":
-        return _Phase(self.spent, f"time/{phase}")
-
-    def with_rates(self, *, tokens: int, replies: int) -> dict[str, float]:
-        rates = {
-            f"rate/{name.partition('/')[2]}_tokens_per_second": tokens / max(1e-9, seconds)
-            for name, seconds in self.spent.items()
-        }
-        whole = sum(self.spent.values())
-        return {**self.spent, **rates, "rate/replies_per_second": replies / max(1e-9, whole)}
-
-
-@dataclass
-class _Phase:
-    spent: dict[str, float]
-    name: str
-    began: float = 0.0
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *raised: Any) -> None:
-        self.spent[self.name] = self.spent.get(self.name, 0.0) + time.monotonic() - self.began

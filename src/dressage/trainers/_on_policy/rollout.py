@@ -48,30 +48,6 @@ class Rollout(NamedTuple):
         return x_ST[rows][self.real_ST[rows]]
 
 
-class Seen(NamedTuple):
-    """Plain numbers about an update's draws, before anything is learnt from them."""
-
-    replies: int
-    graded: int
-    scores: tuple[float, ...]
-    """The judge's own grades, of those it graded."""
-    truncated: int
-    tokens: int
-    cost: float
-
-
-def seen(rows: Sequence[tuple[Candidate, Graded]]) -> Seen:
-    grades = [g for _, g in rows if isinstance(g, Grade)]
-    return Seen(
-        replies=len(rows),
-        graded=len(grades),
-        scores=tuple(g.score for g in grades),
-        truncated=sum(c.finish == "length" for c, _ in rows),
-        tokens=sum(len(c.token_ids) for c, _ in rows),
-        cost=sum(g.usage.cost for g in grades),
-    )
-
-
 def rollout_of(
     rows: Sequence[tuple[Candidate, Graded]],
     prompts: Mapping[str, Prompt],

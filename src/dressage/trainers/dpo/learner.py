@@ -10,16 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from transformers import Trainer
 
 from dressage.maths import kl
 from dressage.maths.losses import PairLoss
-from dressage.trainers._forks import Batch, Layout
+from dressage.trainers._forks import Layout
 from dressage.trainers._lora.checks import finite
 from dressage.trainers._pairs import PairTokens
 from dressage.trainers._plan import Plan
-from dressage.trainers._resuming import Resumes
+from dressage.trainers._planned import PlannedPairs, unpacked
 from dressage.trainers.dpo.batches import collate
 from dressage.trainers.dpo.objective import About, Objective
 
@@ -38,12 +36,12 @@ class Lesson:
     """The first batch may differ from the reference by this many nats a reply; null: not comparable."""
 
 
-class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
+class PairTrainer(PlannedPairs):
     """A batch's loss is the mean over its pairs, however it is cut into microbatches."""
 
     def __init__(self, *, lesson: Lesson, **known: Any) -> None:
-        super().__init__(**known)
-        self.loss_is_scaled_for_ga = True
+        laid_out = partial(collate, lesson.pairs, layout=lesson.layout)
+        super().__init__(count=len(lesson.pairs), plan=lesson.plan, collate=laid_out, **known)
         self.tally = Tally()
         self.start_gap = 0.0
         self._lesson = lesson
@@ -54,34 +52,18 @@ class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
     def recall(self, memory: Mapping[str, float]) -> None:
         self.start_gap = memory["start_gap"]
 
-    def get_train_dataloader(self) -> Any:
-        """Microbatches as the plan says; the epoch reaches it through accelerate's `set_epoch`."""
-        pairs = self._lesson.pairs
-        loader: Any = DataLoader(
-            range(len(pairs)),  # type: ignore[arg-type]
-            batch_sampler=self._lesson.plan,
-            collate_fn=partial(_collated, pairs, self._lesson.layout),
-        )
-        return self.accelerator.prepare(loader)
-
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
-        """An optimizer step's microbatches, and how many pairs they are."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return samples, sum(len(sample["index_B"]) for sample in samples)
-
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """This microbatch's part of the batch's mean, so that the parts of a batch add up to it."""
-        lesson, index_B = self._lesson, inputs["index_B"].cpu()
-        batch = Batch(**{name: part for name, part in inputs.items() if name != "index_B"})
-        ref_B2 = lesson.reference_P2[index_B].to(self.args.device)
-        weight_B = lesson.weight_P[index_B].to(self.args.device)
+        lesson, (batch, indices) = self._lesson, unpacked(inputs)
+        ref_B2 = lesson.reference_P2[indices].to(self.args.device)
+        weight_B = lesson.weight_P[indices].to(self.args.device)
         logprob_B2 = model(batch).view(-1, 2)
-        result = lesson.loss(logprob_B2, ref_B2, self._about(index_B.tolist()))
+        result = lesson.loss(logprob_B2, ref_B2, self._about(indices))
         loss: Tensor = (weight_B * result.loss_B).sum() / num_items_in_batch
         step = self.state.global_step + 1
-        finite(loss, step=step, about="prompts " + ", ".join(lesson.pairs[i].prompt_id for i in index_B.tolist()))
+        finite(loss, step=step, about="prompts " + ", ".join(lesson.pairs[i].prompt_id for i in indices))
         if step == 1:
             self._compare_with_reference(logprob_B2.detach(), ref_B2)
         self.tally.add(result, logprob_B2.detach(), ref_B2)
@@ -111,10 +93,6 @@ class PairTrainer(Resumes, Trainer):  # type: ignore[misc]
             logs |= self.tally.means()
             self.tally = Tally()
         super().log(logs, start_time)
-
-
-def _collated(pairs: list[PairTokens], layout: Layout, indices: list[int]) -> dict[str, Any]:
-    return {**collate(pairs, indices, layout=layout)._asdict(), "index_B": torch.tensor(indices)}
 
 
 @dataclass

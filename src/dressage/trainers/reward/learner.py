@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import Trainer
 
 from dressage.trainers._forks import Batch, Layout, ends, laid_out
 from dressage.trainers._lora.checks import finite
 from dressage.trainers._pairs import PairTokens
 from dressage.trainers._plan import Plan
+from dressage.trainers._planned import PlannedPairs, unpacked
 from dressage.trainers._policy import Policy
-from dressage.trainers._resuming import Resumes
 
 SPREAD = 0.02
 """Standard deviation of the head's first weights, as transformers begins a sequence classifier."""
@@ -82,41 +80,25 @@ class Lesson:
     """What a judge's margin of 1 asks of the scores."""
 
 
-class PairScorer(Resumes, Trainer):  # type: ignore[misc]
+class PairScorer(PlannedPairs):
     """A batch's loss is the mean over its pairs, however it is cut into microbatches."""
 
     def __init__(self, *, lesson: Lesson, **known: Any) -> None:
-        super().__init__(**known)
-        self.loss_is_scaled_for_ga = True
+        laid_out = partial(collate, lesson.pairs, layout=lesson.layout)
+        super().__init__(count=len(lesson.pairs), plan=lesson.plan, collate=laid_out, **known)
         self.tally = Tally()
         self._lesson = lesson
-
-    def get_train_dataloader(self) -> Any:
-        """Microbatches as the plan says; the epoch reaches it through accelerate's `set_epoch`."""
-        pairs = self._lesson.pairs
-        loader: Any = DataLoader(
-            range(len(pairs)),  # type: ignore[arg-type]
-            batch_sampler=self._lesson.plan,
-            collate_fn=partial(_collated, pairs, self._lesson.layout),
-        )
-        return self.accelerator.prepare(loader)
-
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], int]:
-        """An optimizer step's microbatches, and how many pairs they are."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return samples, sum(len(sample["index_B"]) for sample in samples)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """This microbatch's part of the batch's mean, so that the parts of a batch add up to it."""
-        lesson, index_B = self._lesson, inputs["index_B"].tolist()
-        batch = Batch(**{name: part for name, part in inputs.items() if name != "index_B"})
+        lesson, (batch, indices) = self._lesson, unpacked(inputs)
         score_B2 = model(batch).view(-1, 2)
-        margin_B = lesson.margin * torch.tensor([lesson.pairs[i].margin for i in index_B], device=score_B2.device)
+        margin_B = lesson.margin * torch.tensor([lesson.pairs[i].margin for i in indices], device=score_B2.device)
         result = bradley_terry(score_B2[:, 0], score_B2[:, 1], margin_B)
         loss: Tensor = result.loss_B.sum() / num_items_in_batch
-        about = "prompts " + ", ".join(lesson.pairs[i].prompt_id for i in index_B)
+        about = "prompts " + ", ".join(lesson.pairs[i].prompt_id for i in indices)
         finite(loss, step=self.state.global_step + 1, about=about)
         self.tally.add(score_B2.detach(), result.gap_B)
         return loss
@@ -127,10 +109,6 @@ class PairScorer(Resumes, Trainer):  # type: ignore[misc]
             logs |= self.tally.means()
             self.tally = Tally()
         super().log(logs, start_time)
-
-
-def _collated(pairs: list[PairTokens], layout: Layout, indices: list[int]) -> dict[str, Any]:
-    return {**collate(pairs, indices, layout=layout)._asdict(), "index_B": torch.tensor(indices)}
 
 
 @dataclass

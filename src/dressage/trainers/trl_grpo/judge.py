@@ -11,7 +11,7 @@ from typing import Any
 from dressage.protocols import Graded, Practice
 from dressage.records import Candidate, Finish, Grade, Message, Prompt, content_hash
 from dressage.tokens import reply_text, wellformed
-from dressage.trainers._on_policy.rollout import seen
+from dressage.trainers._on_policy.telling import about
 
 Rows = list[tuple[Candidate, Graded]]
 
@@ -122,20 +122,3 @@ class Judge:
                 f"the judge did not grade the generation of update {update} within judge_timeout ({self.timeout:g} s); "
                 "mend the judge or raise it, then run again: training goes on from its newest checkpoint"
             ) from error
-
-
-def about(rows: Rows) -> dict[str, float]:
-    """What the draws and their grades say before anything is learnt from them."""
-    found = seen(rows)
-    told = {
-        "judge/failed": 1 - found.graded / max(1, found.replies),
-        "judge/cost": found.cost,
-        "reply/count": float(found.replies),
-        "reply/tokens": found.tokens / max(1, found.replies),
-        "reply/truncated": found.truncated / max(1, found.replies),
-    }
-    if found.scores:
-        mean = sum(found.scores) / len(found.scores)
-        told["objective/scores"] = mean
-        told["objective/scores_std"] = (sum((s - mean) ** 2 for s in found.scores) / len(found.scores)) ** 0.5
-    return told
