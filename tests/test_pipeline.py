@@ -421,3 +421,17 @@ def test_watching_asks_the_watch_judge_about_dev_prompts(tmp_path: Path, plain: 
 def test_two_runs_of_one_folder_are_refused(tmp_path: Path, plain: Plain) -> None:
     with locked(tmp_path / "small"), pytest.raises(StoreError, match="is in use by process"):
         run(plain, tmp_path)
+
+
+def test_a_judge_that_cannot_be_opened_stops_before_anything_is_drawn(tmp_path: Path, plain: Plain) -> None:
+    own = tmp_path / "my.py"
+    plain["judges"]["form"] = {"kind": "python", "path": f"{own}:grade"}
+    for text, told in (
+        ("def grade(prompt reply):\n    return 1\n", r"my\.py:1: SyntaxError"),
+        ("import math\n\nmath.nothing\n", r"my\.py:3: AttributeError"),
+        ("def other(prompt, reply, reference):\n    return 1\n", "has no function 'grade'"),
+    ):
+        own.write_text(text)
+        with pytest.raises((ValueError, LookupError), match=told):
+            run(plain, tmp_path / "runs")
+        assert not (tmp_path / "runs" / "small" / "round-0").exists()

@@ -27,6 +27,7 @@ from dressage.standing import (
     possible,
     stage_folder,
     standing,
+    standings,
 )
 from dressage.store import (
     Manifest,
@@ -59,6 +60,8 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
     possible(settings, job)
     with locked(folder):
         accept(settings, job, folder)
+        if any(found.state != "done" for found in standings(settings, job.root)):
+            _openable(settings, folder)
         resolved = config.dump(settings)
         if not (folder / "config.yaml").exists() or (folder / "config.yaml").read_text("utf-8") != resolved:
             commit_text(folder / "config.yaml", resolved)
@@ -66,6 +69,18 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
             if job.only in (None, stage):
                 _bring(settings, job, folder, stage, progress)
     return folder
+
+
+def _openable(settings: RunSettings, folder: Path) -> None:
+    """Opens every judge once, with its files and functions but no model: a wrong path shows now, not after the draws.
+
+    Raises:
+        ValueError, OSError, LookupError: naming the judge's file and what is wrong with it.
+    """
+    accounts = Accounts(folder / "spending.jsonl")
+    with closing(Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts)) as cast:
+        for name in settings.judges:
+            cast.judge(name)
 
 
 # ---------------------------------------------------------------- one stage

@@ -67,6 +67,8 @@ class Plan:
 
 def plan(settings: RunSettings, root: Path) -> Plan:
     """Reads the sources, counts, and says where each stage stands."""
+    for judge in settings.judges.values():
+        judge.content()  # a file that is not there is said now
     prompts = _prompts(settings)
     found = Plan(prompts=dict(Counter(p.split for p in prompts)))
     state = {s.stage: s.state for s in foreseen(settings, root)}

@@ -176,8 +176,14 @@ def test_failed_judgements_are_left_out(local, tmp_path) -> None:
 
 
 def test_a_judge_that_fails_too_often_stops_the_training(local, tmp_path) -> None:
+    gym = Gym(local, lambda c: None)
     with pytest.raises(TrainingStopped, match="judge failed on 100%"):
-        trained(local, tmp_path, Gym(local, lambda c: None))
+        trained(local, tmp_path, gym)
+    assert sorted(gym.memory) == [1]  # the update that stopped it is not kept
+    gym.score = share_below(COMMON)
+    result, _, _ = trained(local, tmp_path, gym)  # mended, it goes on
+    assert result.step == 3
+    assert gym.drawn == [1, 2, 2, 3]
 
 
 def test_a_policy_that_runs_away_stops_the_training(local, tmp_path) -> None:

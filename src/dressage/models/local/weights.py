@@ -115,9 +115,9 @@ def _commit(name: str, revision: str | None) -> str:
         pass  # not downloaded yet: the hub itself is asked next
     if constants.HF_HUB_OFFLINE:
         raise ValueError(
-            f"model {name} is neither a folder, nor in {cache_root() / 'models'}, nor in the hub's cache, and"
-            f" HF_HUB_OFFLINE is set; unset it, run `hf download {name}`, or fetch the demo model with"
-            " scripts/fetch_demo_model.py"
+            f"model {name} is neither a folder (paths start where you run), nor in {cache_root() / 'models'}, nor in"
+            f" the hub's cache, and HF_HUB_OFFLINE is set; unset it, or run `hf download {name}`. The demo model comes"
+            " from scripts/fetch_demo_model.py, the tiny one of the smoke runs from `make smoke`"
         )
     try:
         return str(HfApi().model_info(name, revision=revision).sha)

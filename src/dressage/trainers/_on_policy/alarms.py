@@ -15,6 +15,9 @@ class Alarms:
     """Counts how long each alarm has been ringing; part of a checkpoint."""
 
     settings: AlarmSettings
+    holds: str = "kl.coefficient"
+    """What the trainer calls the setting that holds the policy near its reference, and what it calls its length."""
+    length: str = "updates"
     ringing: dict[str, int] = field(default_factory=dict)
     watched: list[tuple[float, float]] = field(default_factory=list)
     """(how often the watch judge prefers the policy, the mean grade since the last look), oldest first."""
@@ -31,6 +34,20 @@ class Alarms:
             self.scores.append(told["objective/scores"])
         self._count(dict(self._now(told)), known=_EVERY_UPDATE, update=update)
 
+    def judged(self, failed: float, *, update: int) -> None:
+        """Once an update's replies were put before the judge, and before they are kept: `failed` is the share it did
+        not grade. So an update that stops the training is graded anew by the next run.
+
+        Raises:
+            TrainingStopped: too many failed, `patience` updates in a row.
+        """
+        said = {
+            "failures": f"the judge failed on {failed:.0%} of the replies, over alarms.failures_at_most "
+            f"({self.settings.failures_at_most:.0%}); mend the judge, then run again: this update is graded anew"
+        }
+        rings = failed > self.settings.failures_at_most
+        self._count(said if rings else {}, known=("failures",), update=update)
+
     def watch(self, prefers: float, *, update: int) -> None:
         """After the watch judge looked.
 
@@ -46,7 +63,8 @@ class Alarms:
         said = {
             "over-optimisation": f"the watch judge prefers the policy in {prefers:.0%}, {best - prefers:.0%} less than "
             f"at its best, while the mean grade rose from {then:.3f} to {mean:.3f}: the policy learns what the "
-            "training judge can be fooled by. Stop earlier (`updates`), hold it nearer (`kl`), or mend the judge"
+            f"training judge can be fooled by. Stop earlier (`{self.length}`), hold it nearer (`{self.holds}`), or "
+            "mend the judge"
         }
         self._count(said if rings else {}, known=("over-optimisation",), update=update)
 
@@ -57,13 +75,13 @@ class Alarms:
             yield (
                 "kl",
                 f"the KL to the reference is {told['objective/kl']:.3g} nats a reply, over alarms.kl_at_most "
-                f"({s.kl_at_most:g}); raise kl.coefficient or lower learning_rate",
+                f"({s.kl_at_most:g}); raise {self.holds} or lower learning_rate",
             )
         if s.entropy_at_least is not None and told.get("policy/entropy", 1e9) < s.entropy_at_least:
             yield (
                 "entropy",
                 f"the entropy is {told['policy/entropy']:.3g} nats a token, under alarms.entropy_at_least "
-                f"({s.entropy_at_least:g}): the policy says one thing only; raise `entropy` or kl.coefficient, or "
+                f"({s.entropy_at_least:g}): the policy says one thing only; raise `entropy` or {self.holds}, or "
                 "lower learning_rate",
             )
         if s.reward_saturates_at is not None and told.get("objective/scores", 0.0) >= s.reward_saturates_at:
@@ -71,12 +89,6 @@ class Alarms:
                 "saturation",
                 f"the mean grade is {told['objective/scores']:.3f}, at alarms.reward_saturates_at "
                 f"({s.reward_saturates_at:g}): nothing is left to learn, or the judge is fooled; read the replies",
-            )
-        if told["judge/failed"] > s.failures_at_most:
-            yield (
-                "failures",
-                f"the judge failed on {told['judge/failed']:.0%} of the replies, over alarms.failures_at_most "
-                f"({s.failures_at_most:.0%}); mend the judge, then run again: what was graded is kept",
             )
 
     def _count(self, rings: Mapping[str, str], *, known: tuple[str, ...], update: int) -> None:
@@ -86,4 +98,4 @@ class Alarms:
                 raise TrainingStopped(f"stopped after update {update}: {rings[name]}")
 
 
-_EVERY_UPDATE = ("kl", "entropy", "saturation", "failures")
+_EVERY_UPDATE = ("kl", "entropy", "saturation")

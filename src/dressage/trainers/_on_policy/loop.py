@@ -174,23 +174,32 @@ class _Run:
 
     def _rows(self, update: int, clock: Clock) -> Rows:
         """The graded replies of an update: those kept by an earlier attempt, or new ones, which are kept at once."""
-        rows = self.practice.kept(update)
+        rows: Rows | None = self.practice.kept(update)
         if rows is None and self.crew.leads:
-            prompts = self._prompts(update)
-            with clock.counting("drawing"):
-                drawn = self.practice.draw(prompts, self.settings.per_prompt, update)
-            by_id = {p.id: p for p in prompts}
-            with clock.counting("judging"):
-                graded = self.practice.reward([by_id[c.prompt_id] for c in drawn], drawn)
-            if len(graded) != len(drawn):
-                raise ValueError(f"the reward gave {len(graded)} answers to {len(drawn)} replies; it owes one each")
-            rows = list(zip(drawn, graded, strict=True))
+            rows = self._new_rows(update, clock)
+            self._judged(rows, update)
             self.practice.keep(update, rows)
+        elif rows is not None:
+            self._judged(rows, update)
         self.crew.wait()
         if rows is None:
             rows = self.practice.kept(update)
         assert rows is not None
         return rows
+
+    def _new_rows(self, update: int, clock: Clock) -> Rows:
+        prompts = self._prompts(update)
+        with clock.counting("drawing"):
+            drawn = self.practice.draw(prompts, self.settings.per_prompt, update)
+        by_id = {p.id: p for p in prompts}
+        with clock.counting("judging"):
+            graded = self.practice.reward([by_id[c.prompt_id] for c in drawn], drawn)
+        if len(graded) != len(drawn):
+            raise ValueError(f"the reward gave {len(graded)} answers to {len(drawn)} replies; it owes one each")
+        return list(zip(drawn, graded, strict=True))
+
+    def _judged(self, rows: Rows, update: int) -> None:
+        self.standing.alarms.judged(about(rows)["judge/failed"], update=update)
 
     def _prompts(self, update: int) -> list[Prompt]:
         """The next prompts of an endless row of shuffled epochs: a function of the update's number alone."""

@@ -5,7 +5,7 @@ No random state: every draw and every order is a function of named seeds, and dr
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,9 @@ def read(folder: Path, learner: Learner, standing: Standing) -> Standing:
     kl = standing.kl
     if isinstance(kl, AdaptiveKL):
         kl = AdaptiveKL(words["coefficient"], kl.target, kl.horizon)
-    alarms = Alarms(
-        standing.alarms.settings,
-        words["alarms"]["ringing"],
-        [(prefers, mean) for prefers, mean in words["alarms"]["watched"]],
-        words["alarms"]["scores"],
-    )
+    rung = words["alarms"]
+    watched = [(prefers, mean) for prefers, mean in rung["watched"]]
+    alarms = replace(standing.alarms, ringing=rung["ringing"], watched=watched, scores=rung["scores"])
     return Standing(words["update"], kl, alarms, words["layout"], words["ends"])
 
 

@@ -53,13 +53,13 @@ class Judge:
         return [g.score if isinstance(g, Grade) else None for _, g in rows]
 
     def graded(self, drawn: Sequence[Candidate], update: int) -> Rows:
-        """Each with its grade or failure. What an earlier attempt drew alike, token by token, keeps its label.
+        """Each with its grade or failure. What an earlier attempt drew alike, token by token, keeps its grade.
 
         That is all of an update where the training goes on exactly, as on a CPU in fp32. Elsewhere TRL draws other
         replies, which are judged anew; their labels then stand in place of the earlier ones.
         """
         before = self.practice.kept(update) or []
-        known = {(c.id, c.token_ids): g for c, g in before}
+        known: dict[Any, Graded] = {(c.id, c.token_ids): g for c, g in before if isinstance(g, Grade)}
         asked = [c for c in drawn if (c.id, c.token_ids) not in known]
         answers = self.practice.reward([self.prompts[c.prompt_id] for c in asked], asked) if asked else []
         if len(answers) != len(asked):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
         self._tokens = tokens
         self._asked: list[str] = []
         self.start_gap = 0.0
-        self.alarms = Alarms(settings.alarms)
+        self.alarms = Alarms(settings.alarms, holds="beta", length="steps")
         self.told: list[dict[str, float]] = []
         """What each generation said, for the facts at the end."""
         super().__init__(**known)
@@ -43,7 +44,7 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
     def recall(self, memory: Mapping[str, Any]) -> None:
         self.start_gap, self.told, rung = memory["start_gap"], memory["told"], memory["alarms"]
         watched = [(prefers, mean) for prefers, mean in rung["watched"]]
-        self.alarms = Alarms(self.alarms.settings, rung["ringing"], watched, rung["scores"])
+        self.alarms = replace(self.alarms, ringing=rung["ringing"], watched=watched, scores=rung["scores"])
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._asked = [row["prompt_id"] for row in inputs]
@@ -147,6 +148,7 @@ class UpdateWatcher(Watcher):
         """The alarms, which stop a training before it keeps the state that rang."""
         said, self._update = self._update, {}
         self._trainer.told.append(_short(said))
+        self._trainer.alarms.judged(said["judge/failed"], update=update)
         self._trainer.alarms.look(said, update=update)
         if not leads or self._practice.watch is None or update % self._settings.alarms.watch_every:
             return
