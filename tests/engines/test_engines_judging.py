@@ -249,14 +249,15 @@ def failures(n: int, side: str = "infrastructure") -> list[Failure]:
 
 
 def test_nine_percent_go_on_and_eleven_stop_at_a_limit_of_ten() -> None:
-    Tally("j", total=100, at_most=0.1).add(failures(9))
-    Tally("j", total=100, at_most=0.1).add(failures(10))
-    with pytest.raises(TooManyFailures, match=r"'j' failed on 11 of the 100 .*11 × timeout.*allows.*after 60 s"):
-        Tally("j", total=100, at_most=0.1).add(failures(11))
+    Tally("j", total=100, at_most=0.1, limit="judge.max_failures").add(failures(9))
+    Tally("j", total=100, at_most=0.1, limit="judge.max_failures").add(failures(10))
+    said = r"'j' failed on 11 of the 100 .*11 × timeout.*judge.max_failures 0.1 allows.*60 s.*raise judge\.max_failures"
+    with pytest.raises(TooManyFailures, match=said):
+        Tally("j", total=100, at_most=0.1, limit="judge.max_failures").add(failures(11))
 
 
 def test_failures_add_up_over_shards_and_a_small_shard_alone_stops_nothing() -> None:
-    tally = Tally("j", total=100, at_most=0.1)
+    tally = Tally("j", total=100, at_most=0.1, limit="judge.max_failures")
     tally.add(failures(6))
     tally.add(failures(0))
     with pytest.raises(TooManyFailures, match="failed on 12 of the 100"):
@@ -264,7 +265,7 @@ def test_failures_add_up_over_shards_and_a_small_shard_alone_stops_nothing() -> 
 
 
 def test_what_responses_broke_and_other_judges_do_not_count() -> None:
-    tally = Tally("j", total=10, at_most=0.0)
+    tally = Tally("j", total=10, at_most=0.0, limit="judge.max_failures")
     tally.add(failures(9, side="response"))
     tally.add([f.model_copy(update={"judge": "k"}) for f in failures(9)])
     with pytest.raises(TooManyFailures):

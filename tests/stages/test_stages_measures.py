@@ -43,3 +43,16 @@ def test_a_side_that_was_not_measured_is_inconclusive() -> None:
     assert [(g.metric, g.decision) for g in guarded([], Guards()) if g.metric.startswith("reply_")] == [
         ("reply_tokens", "inconclusive")
     ]
+
+
+def test_limits_say_whether_they_are_relative_or_in_points() -> None:
+    wide = Guards(kl_at_most=50, nll_within=(-0.2, 0.1), opener_may_rise_by=0.01)
+    assert {g.metric: g.limit for g in guarded([], wide)} == {
+        "reply_tokens": "between -25 % and +25 %",
+        "eos_share": "may fall by at most 0 points",
+        "distinct_2": "at least 85 % of the predecessor's",
+        "opener_share": "at most 1 point more",
+        "kl_per_reply": "at most 50 nats",
+        "nll_per_token": "between -20 % and +10 %",
+    }
+    assert [g.limit for g in guarded([], Guards()) if g.metric == "opener_share"] == ["at most 15 points more"]

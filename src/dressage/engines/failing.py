@@ -51,11 +51,12 @@ class Tally:
     """Counts a judge's failures over a whole stage and stops it once too many are certain.
 
     What the responses broke themselves does not count. The limit holds for all judgements of the stage, those
-    of earlier, committed shards included: a share of a small shard would say little.
+    of earlier, committed shards included: a share of a small shard would say little. `limit` is the key of the YAML
+    that sets `at_most`.
     """
 
-    def __init__(self, judge: str, *, total: int, at_most: float) -> None:
-        self._judge, self._total, self._at_most = judge, total, at_most
+    def __init__(self, judge: str, *, total: int, at_most: float, limit: str) -> None:
+        self._judge, self._total, self._at_most, self._limit = judge, total, at_most, limit
         self._failed: list[Failure] = []
 
     def add(self, failures: Iterable[Failure]) -> None:
@@ -71,6 +72,6 @@ class Tally:
         told = ", ".join(f"{n} × {reason}" for reason, n in reasons.most_common())
         raise TooManyFailures(
             f"{self._judge!r} failed on {len(self._failed)} of the {self._total} questions of this stage ({told}), "
-            f"more than max_failures {self._at_most:g} allows; for example: {self._failed[-1].detail[:200]!r}. "
-            "Mend what fails or raise max_failures; run again to go on"
+            f"more than {self._limit} {self._at_most:g} allows; for example: {self._failed[-1].detail[:200]!r}. "
+            f"Mend what fails or raise {self._limit}; run again to go on"
         )

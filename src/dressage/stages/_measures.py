@@ -124,20 +124,32 @@ def _guards(value: dict[tuple[str, str], float], guards: Guards) -> Iterator[Gat
 
     if (share := guards.length_within) is not None:
         length = CHARACTERS if (CHARACTERS, "policy") in value else TOKENS
-        yield _ratio(length, both(length), (1 - share, 1 + share), f"within ±{share:.0%}")
+        yield _ratio(length, both(length), (1 - share, 1 + share), f"between {_change(-share)} and {_change(share)}")
     if (fall := guards.eos_may_fall_by) is not None:
-        yield _shift("eos_share", both("eos_share"), (-fall, 1.0), f"may fall by {fall:.0%} at most")
+        yield _shift("eos_share", both("eos_share"), (-fall, 1.0), f"may fall by at most {_points(fall)}")
     if (floor := guards.distinct_2_at_least) is not None:
-        yield _ratio("distinct_2", both("distinct_2"), (floor, float("inf")), f"at least {floor:.0%} of it")
+        limit = f"at least {100 * floor:g} % of the predecessor's"
+        yield _ratio("distinct_2", both("distinct_2"), (floor, float("inf")), limit)
     if (rise := guards.opener_may_rise_by) is not None:
-        yield _shift("opener_share", both("opener_share"), (-1.0, rise), f"may rise by {rise:.0%} at most")
+        yield _shift("opener_share", both("opener_share"), (-1.0, rise), f"at most {_points(rise)} more")
     if (most := guards.kl_at_most) is not None:
         kl = value.get(("kl_per_reply", "policy"))
         held = None if kl is None else kl <= most
         yield _gate("kl_per_reply", (kl, None), held, f"at most {most:g} nats")
     if (ends := guards.nll_within) is not None:
-        limit = f"may change by {ends[0]:+.0%} … {ends[1]:+.0%}"
+        limit = f"between {_change(ends[0])} and {_change(ends[1])}"
         yield _ratio("nll_per_token", both("nll_per_token"), (1 + ends[0], 1 + ends[1]), limit)
+
+
+def _change(share: float) -> str:
+    """A limit on a change relative to the predecessor's value."""
+    return f"{100 * share:+g} %" if share else "0 %"
+
+
+def _points(share: float) -> str:
+    """A limit on a difference of two shares, in percentage points."""
+    points = f"{100 * share:g}"
+    return f"{points} {'point' if points == '1' else 'points'}"
 
 
 Both = tuple[float | None, float | None]

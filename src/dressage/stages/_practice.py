@@ -50,7 +50,7 @@ class Rehearsal:
         )
         # The limit on failures holds over the whole training, as it does over a whole judge stage.
         draws = self.settings.trainer.draws()
-        self._tally = Tally(self.judge.by, total=draws, at_most=self.judge.max_failures)
+        self._tally = Tally(self.judge.by, total=draws, at_most=self.judge.max_failures, limit="judge.max_failures")
         self._replies: dict[str, Candidate] = {}
 
     def practice(self) -> Practice:

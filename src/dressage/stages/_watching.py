@@ -81,7 +81,7 @@ def _tables(drawn: Drawn, labels: Labels) -> Tables:
 
 
 def _count(who: str, failures: Sequence[Failure], *, total: int, at_most: float) -> None:
-    Tally(who, total=total, at_most=at_most).add(failures)
+    Tally(who, total=total, at_most=at_most, limit="train.max_failures").add(failures)
 
 
 def _watched(verdicts: Sequence[Verdict], failures: Sequence[Failure]) -> Watched:

@@ -31,7 +31,9 @@ def run(here: Here, settings: DataSection, *, policy: str) -> Outcome:
     found = split(here, groups, ids=_id)
     draws = len(training) * settings.per_prompt
     failed = list(rows_in(here.folder, found.done, Failure))
-    tallies = [Tally(drawing(name), total=draws, at_most=settings.max_failures) for name in writers]
+    tallies = [
+        Tally(drawing(name), total=draws, at_most=settings.max_failures, limit="data.max_failures") for name in writers
+    ]
     for tally in tallies:
         tally.add(failed)
     total = sum(len(g) for g in found.waiting) * settings.per_prompt * len(writers)

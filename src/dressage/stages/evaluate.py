@@ -105,7 +105,10 @@ def _tallies(here: Here, settings: EvaluateSection, sides: Sides, *, turns: int)
         asked = turns * (pairs if here.cast.compares(sides.train_judge) else singles)
         totals[sides.train_judge] = totals.get(sides.train_judge, 0) + asked
         totals[drawing(_best_name(settings))] = turns * best_of
-    return [Tally(name, total=total, at_most=settings.max_failures) for name, total in totals.items()]
+    return [
+        Tally(name, total=total, at_most=settings.max_failures, limit="evaluate.max_failures")
+        for name, total in totals.items()
+    ]
 
 
 def _best_name(settings: EvaluateSection) -> str:

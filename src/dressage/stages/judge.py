@@ -118,6 +118,7 @@ def _tallies(here: Here, settings: JudgeSection, groups: Sequence[Group], beside
             name,
             total=len(_work_of(here, name, [g for g in groups if name == settings.by or g[0].id in beside])),
             at_most=settings.max_failures if name == settings.by else 1.0,
+            limit="judge.max_failures",
         )
         for name in (settings.by, *settings.beside)
     }
