@@ -120,7 +120,7 @@ def test_the_table_holds_every_run_the_pool_and_what_to_mind(tmp_path):
     assert "1 held" in lines["s0"]
     assert "75.0 %" in lines["s1"]
     assert "2 runs pooled" in text
-    assert "1 battles are left out" in text
+    assert "1 battle is left out" in text
     assert "not evaluated on the same prompts" in text
 
 
@@ -134,3 +134,17 @@ def test_what_is_no_evaluated_run_is_refused(tmp_path):
     (tmp_path / "raw" / "config.yaml").write_text("name: raw\nseed: 0\n")
     with pytest.raises(StoreError, match="raw has no result to compare: evaluate is not finished"):
         compare([tmp_path / "raw"])
+
+
+def test_a_run_without_evaluate_is_not_told_to_evaluate(tmp_path):
+    (tmp_path / "rm" / "round-0").mkdir(parents=True)
+    (tmp_path / "rm" / "config.yaml").write_text("name: rm\nseed: 0\nevaluate: null\n")
+    with pytest.raises(StoreError, match="rm has nothing to compare: its YAML has no `evaluate:`") as said:
+        compare([tmp_path / "rm"])
+    assert "dressage evaluate" not in str(said.value)
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path):
+    run = a_run(tmp_path / "one", seed=0, outcomes=["a", "b"])
+    with pytest.raises(StoreError, match="is named 2 times"):
+        compare([run, tmp_path / "other" / ".." / "one"])

@@ -151,10 +151,12 @@ def test_a_battle_is_shown_once_with_every_judges_decision(run):
 
 
 def test_what_is_not_there_is_an_error_that_says_what_is(run):
-    with pytest.raises(StoreError, match="no battles"):
+    with pytest.raises(StoreError, match=r"no battles; it can show candidates \(--stage data\), verdicts \("):
         shown(run, "battles")
-    with pytest.raises(StoreError, match=r"like 'unasked'.*candidates, prompts"):
+    with pytest.raises(StoreError, match=r"no candidates for a prompt like 'unasked'; .* candidates in --stage data$"):
         shown(run, "candidates", matching="unasked")
+    with pytest.raises(StoreError, match=r"judge has no candidates; there are candidates in --stage data$"):
+        shown(run, "candidates", stage="judge")
     with pytest.raises(StoreError, match="no round"):
         shown(run / "nothing", "grades")
 
@@ -171,3 +173,23 @@ def test_the_last_round_counts_as_numbers_not_as_words(tmp_path):
         (tmp_path / name).mkdir()
     assert last_round(tmp_path).name == "round-10-try-10"
     assert last_round(tmp_path / "round-2").name == "round-2"
+
+
+def test_what_a_trainer_drew_for_itself_is_found_where_it_lies(tmp_path):
+    """On policy, data only prepares prompts, judge labels nothing, and train keeps its draws with their grades."""
+    of, first = tmp_path / "run" / "round-0", PROMPTS[0]
+    a, b, _ = REPLIES[first.id]
+    finished(of / "data", {Prompt: PROMPTS})
+    finished(of / "judge", {})
+    grade = Grade(prompt_id=first.id, candidate_id=a.id, judge="rules", score=0.25)
+    finished(of / "train", {Candidate: [a, b], Grade: [grade]})
+    verdict = Verdict(prompt_id=first.id, first=a.id, second=b.id, judge="near", winner="first", margin=0.5)
+    finished(of / "evaluate", {Candidate: [a, b], Verdict: [verdict]})
+    assert "(data has none: these candidates are of train)" in shown(tmp_path / "run", "candidates")[1]
+    assert "rules: 0.250" in shown(tmp_path / "run", "grades")[1]
+    assert "these verdicts are of evaluate" in shown(tmp_path / "run", "verdicts")[1]
+    text = shown(tmp_path / "run", "candidates", stage="evaluate")[1]
+    assert "reply 0 to question one" in text
+    assert "has none" not in text
+    with pytest.raises(StoreError, match=r"no preferences; it can show candidates \(--stage train, evaluate\)"):
+        shown(tmp_path / "run", "preferences")

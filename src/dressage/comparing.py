@@ -49,8 +49,12 @@ def compare(runs: Sequence[Path], *, console: Console | None = None) -> None:
     """Prints a line for each run and judge, and for each judge the rate pooled over runs that differ in seed only.
 
     Raises:
-        StoreError: where a folder is no run, or its evaluation is missing, not finished, or of another training.
+        StoreError: where a folder is no run or is named twice, or its evaluation is missing, not finished, or of
+            another training.
     """
+    places = [run.resolve() for run in runs]
+    if twice := [run for run, place in zip(runs, places, strict=True) if places.count(place) > 1]:
+        raise StoreError(f"{twice[0]} is named {len(twice)} times, and a run says nothing beside itself; name it once")
     console = console or results_console()
     evaluated = [evaluated_run(run) for run in runs]
     lines = [line for run in evaluated for line in lines_of_run(run)]
@@ -62,7 +66,8 @@ def compare(runs: Sequence[Path], *, console: Console | None = None) -> None:
     remarks = ["Preferred over the predecessor; ties count ½, a reply broken on one side loses; prompts are clusters."]
     left_out = sum(line.rate.left_out for line in lines if line.rate)
     if left_out:
-        remarks.append(f"{left_out} battles are left out: undecided, or broken on both sides.")
+        battles = "1 battle is" if left_out == 1 else f"{left_out:,} battles are"
+        remarks.append(f"{battles} left out: undecided, or broken on both sides.")
     if len({frozenset(b.prompt_id for b in run.battles) for run in evaluated}) > 1:
         remarks.append("The runs were not evaluated on the same prompts: their rates differ for that too.")
     for remark in remarks:
@@ -73,6 +78,8 @@ def evaluated_run(run: Path) -> Evaluated:
     """Reads what a run's last round measured."""
     of = last_round(run)
     config = _config(of.parent / "config.yaml")
+    if "evaluate" in config and config["evaluate"] is None:
+        raise StoreError(f"{run} has nothing to compare: its YAML has no `evaluate:`, so no battles were played")
     if why := unfit(of, "evaluate"):
         raise StoreError(
             f"{run} has no result to compare: {why}; bring the run to its end first (`dressage run`, or "

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dressage.comparing import compare as compare  # the verb beside show
-from dressage.reading import committed, everywhere, last_round, tables_of
+from dressage.reading import STAGES, committed, everywhere, last_round, tables_of
 from dressage.records import (
     Battle,
     Candidate,
@@ -35,6 +35,7 @@ STAGE_OF: dict[What, str] = {
     "preferences": "judge",
     "battles": "evaluate",
 }
+"""Where the records usually lie; where that stage has none, the first that does is shown."""
 
 
 class Side(NamedTuple):
@@ -64,24 +65,30 @@ def show(
 ) -> int:
     """Prints a stage's records for at most `limit` prompts, texts side by side; returns how many prompts.
 
-    `run` is a run's folder (its last round is read) or a round's. `stage` is where the records lie, if not
-    where they usually do. `matching` keeps the prompts whose id begins so, or whose text holds it.
+    `run` is a run's folder (its last round is read) or a round's. `stage` is where to look; null: where the records
+    usually lie, then in every other stage. `matching` keeps the prompts whose id begins so, or whose text holds it.
+
+    Raises:
+        StoreError: there are no such records; says which stages have some, and what else there is.
     """
     console = console or results_console()
     of = last_round(run)
-    stage = stage or STAGE_OF[what]
     prompts = {p.id: p for table in everywhere(of, Prompt) for p in table}
-    rows = _some(tables_of(of / stage, RECORDS[what]), prompts, limit=limit, matching=matching)
-    if not rows:
-        found = f" for a prompt like {matching!r}" if matching else ""
-        raise StoreError(f"{of / stage} has no {what}{found}; it has {_tables(of / stage)}")
+    usual = STAGE_OF[what]
+    for place in [stage] if stage else [usual, *(s for s in STAGES if s != usual)]:
+        if rows := _some(tables_of(of / place, RECORDS[what]), prompts, limit=limit, matching=matching):
+            break
+    else:
+        raise StoreError(_nothing(of, what, stage, matching))
+    if place != (stage or usual):
+        console.print(Text(f"({usual} has none: these {what} are of {place})", style="dim"))
     entries = [entry for of_prompt in rows.values() for entry in ENTRIES[what](of_prompt)]
     needed = {side.candidate for entry in entries for side in entry.sides}
-    texts = _texts(everywhere(of, Candidate, first=stage), needed)
+    texts = _texts(everywhere(of, Candidate, first=place), needed)
     for entry in entries:
         _print(console, entry, prompts, texts)
-    if manifest_of(of / stage) is None:
-        console.print(Text(f"({stage} is not finished: this is what is committed so far)", style="yellow"))
+    if manifest_of(of / place) is None:
+        console.print(Text(f"({place} is not finished: this is what is committed so far)", style="yellow"))
     return len(rows)
 
 
@@ -116,9 +123,22 @@ def _texts(tables: Iterable[Sequence[Candidate]], needed: set[str]) -> dict[str,
     return found
 
 
-def _tables(folder: Path) -> str:
+def _nothing(of: Path, what: What, stage: str | None, matching: str | None) -> str:
+    """That there are no such records, where there are some, and else what there is: each with its --stage."""
+    wanted = f"no {what}" + (f" for a prompt like {matching!r}" if matching else "")
+    there = {s: _tables(of / s) for s in STAGES}
+    elsewhere = [s for s in STAGES if what in there[s] and s != stage]
+    where = f"{of / stage} has" if stage else f"{of} has"
+    if elsewhere and (stage or matching):
+        return f"{where} {wanted}; there are {what} in {', '.join(f'--stage {s}' for s in elsewhere)}"
+    shown = [table for table in STAGE_OF if any(table in tables for tables in there.values())]
+    told = [f"{table} (--stage {', '.join(s for s in STAGES if table in there[s])})" for table in shown]
+    return f"{where} {wanted}; it can show {', '.join(told) or 'nothing so far'}"
+
+
+def _tables(folder: Path) -> set[str]:
     shards = manifest.shards if (manifest := manifest_of(folder)) else tuple(committed(folder))
-    return ", ".join(sorted({table for shard in shards for table in shard.rows})) or "nothing yet"
+    return {table for shard in shards for table in shard.rows}
 
 
 def _two_by_two(prompt: str, sides: Sequence[Side]) -> list[Entry]:
