@@ -108,6 +108,11 @@ SLIPS = {
         22,
         "train.trainer.learning_rat: unknown key; did you mean 'learning_",
     ),
+    "another kind's": (
+        ("learning_rate:", "prompts_per_update:"),
+        22,
+        "train.trainer.prompts_per_update: unknown key: dpo has no prompts_per_update (grpo, ppo, rloo",
+    ),
     "lora": (("{r: 4}", "{r: 4, alhpa: 8}"), 22, "train.trainer.lora.alhpa: unknown key; did you mean 'alpha'?"),
     "mapping": (
         ("path: prompts.jsonl", "path: p.jsonl, split: {trian: 1.0}"),

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dressage.plugins import OnShelf, kinds, meant, settings_of
+from dressage.protocols import Settings
 from dressage.strict_yaml import KeyPath
 
 Slip = tuple[KeyPath, str]
@@ -90,7 +91,7 @@ def unbounded(raw: Any, where: KeyPath = ()) -> Iterator[Slip]:
 def _said(error: ErrorDetails, walked: "_Walked") -> str:
     match error["type"]:
         case "extra_forbidden":
-            return f"{UNKNOWN}{meant(str(walked.path[-1]), walked.keys())}"
+            return _unknown(str(walked.path[-1]), walked)
         case "union_tag_invalid":
             return f"no {walked.word} {error['ctx']['tag']!r}{meant(str(error['ctx']['tag']), walked.choices)}"
         case "union_tag_not_found":
@@ -108,6 +109,19 @@ def _said(error: ErrorDetails, walked: "_Walked") -> str:
             return f"must be a list, such as [{_short(error['input']).strip(chr(39))}]"
         case _:
             return f"{error['msg'].removeprefix('Value error, ')} (it is {_short(error['input'])})"
+
+
+def _unknown(key: str, walked: "_Walked") -> str:
+    """A key that another kind of the shelf has is no slip of the pen: it says whose it is instead of what is near."""
+    kind = walked.at
+    if not (_is_settings(kind) and issubclass(kind, Settings)):
+        return f"{UNKNOWN}{meant(key, walked.keys())}"
+    own = kind.model_fields["kind"].default
+    having = [k for k in kinds(kind.shelf) if key in settings_of(kind.shelf, k).model_fields]
+    if not having:
+        return f"{UNKNOWN}{meant(key, walked.keys())}"
+    has = f"{having[0]} has it" if len(having) == 1 else f"{', '.join(having)} have it"
+    return f"{UNKNOWN}: {own} has no {key} ({has}; {own} has: {', '.join(walked.keys())})"
 
 
 def _short(value: object) -> str:
