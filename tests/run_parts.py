@@ -68,7 +68,10 @@ class Quiet:
 
 def run(plain: dict[str, Any], root: Path, **job: Any) -> list[str]:
     """Brings a run to its end; gives back what it said, by stage: `starting`, `already there` …"""
-    return [line.partition(" (")[0] for line in told(plain, root, **job) if ": left out: " not in line]
+    return [line.partition(" (")[0] for line in told(plain, root, **job) if not any(word in line for word in REMARKS)]
+
+
+REMARKS = (": left out: ", ": the old output lies in ", ": warning: ")
 
 
 def told(plain: dict[str, Any], root: Path, **job: Any) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,10 @@ def test_a_config_error_is_one_line(tmp_path: Path, plain: dict[str, Any]) -> No
 def test_other_errors_are_one_line_too(tmp_path: Path, plain: dict[str, Any]) -> None:
     path = config(tmp_path, plain)
     assert "no such file" in refusal(dressage("run", "nothing.yaml", cwd=tmp_path))
-    assert "judge needs data, which is not finished" in refusal(dressage("judge", path, cwd=tmp_path))
+    said = refusal(dressage("judge", path, "--set", "data.per_prompt=2", "--name", "x", cwd=tmp_path))
+    assert "judge needs data, which is not finished" in said
+    assert f"run `dressage data {path} --set data.per_prompt=2 --name x` first" in said
+    assert not (tmp_path / "runs").exists()  # no ghost of a run that was never begun
     assert "has no `train:`" in refusal(dressage("train", path, cwd=tmp_path))
     assert "--from other: there is no such run" in refusal(dressage("run", path, "--from", "other", cwd=tmp_path))
     assert "no run at nobody" in refusal(dressage("report", "nobody", cwd=tmp_path))
@@ -137,12 +141,25 @@ def test_changed_settings_are_refused_and_a_new_name_takes_over(tmp_path: Path, 
     redone = dressage("judge", path, *change, "--redo", cwd=tmp_path)
     assert redone.returncode == 0, redone.stderr
     assert (tmp_path / "runs" / "small" / "round-0" / "judge.old-1").is_dir()
+    assert "judge: the old output lies in runs/small/round-0/judge.old-1 now" in redone.stderr
 
 
 def test_a_traceback_can_be_asked_for(tmp_path: Path) -> None:
     done = dressage("run", "nothing.yaml", cwd=tmp_path, DRESSAGE_TRACEBACK="1")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert dressage("--version", cwd=tmp_path).stdout == f"dressage {version('dressage')}\n"
+
+
+def test_a_word_that_is_none_of_the_known_is_told_plainly(tmp_path: Path) -> None:
+    said = dressage("show", "small", "battle", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "'battle'; did you mean 'battles'?" in said.stderr
+    assert "Value error" not in said.stderr
+    assert "'trian'; did you mean 'train'?" in dressage("show", "small", "--stage", "trian", cwd=tmp_path).stderr
 
 
 def test_wrong_usage_says_so(tmp_path: Path) -> None:
@@ -185,6 +202,13 @@ def test_seeds_are_whole_numbers(tmp_path: Path, plain: dict[str, Any], seeds: s
     done = dressage("run", config(tmp_path, plain), "--seeds", seeds, cwd=tmp_path)
     assert done.returncode == 2
     assert "give whole numbers, e.g. --seeds 0,1,2" in done.stderr
+
+
+def test_a_seed_that_stands_twice_is_refused(tmp_path: Path, plain: dict[str, Any]) -> None:
+    done = dressage("run", config(tmp_path, plain), "--seeds", "1,0,01", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "1 stands twice" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -51,6 +51,7 @@ GROUND = {
     "clock",
     "accounts",
     "leftovers",
+    "doubts",
     "own_code",
 }
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}

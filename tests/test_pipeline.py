@@ -47,7 +47,7 @@ def test_a_run_comes_to_its_end_and_the_second_does_nothing(tmp_path: Path, plai
 
 
 def test_one_stage_at_a_time_and_what_it_needs_first(tmp_path: Path, plain: Plain) -> None:
-    with pytest.raises(StageError, match=r"judge needs data, which is not finished in .*run `dressage data` first"):
+    with pytest.raises(StageError, match=r"judge needs data, which is not finished in .*run `dressage data CONFIG`"):
         run(plain, tmp_path, only="judge")
     assert run(plain, tmp_path, only="data") == ["data: starting"]
     assert run(plain, tmp_path, only="judge") == ["judge: starting"]

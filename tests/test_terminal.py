@@ -20,6 +20,7 @@ from dressage.terminal import (
     number,
     plain,
     results_console,
+    stages_table,
     summary_table,
     words_console,
 )
@@ -138,9 +139,15 @@ def test_inner_tasks_are_quiet_where_nobody_watches():
             with progress.task("inner", 1) as advance:
                 advance(1)
         outer(1)
-    with progress.task("nothing", 0):
-        pass
-    assert len(written(to).splitlines()) == 4
+    assert len(written(to).splitlines()) == 2
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_nothing_to_do_is_not_told(bars):
+    to = console(terminal=bars)
+    with TerminalProgress(to, bars=bars).task("nothing", 0) as advance:
+        advance(0)
+    assert written(to) == ""
 
 
 def test_bars_show_count_and_inner_tasks_go_when_done():
@@ -178,6 +185,13 @@ def test_words_go_to_stderr_and_results_to_stdout(capsys):
     streams = capsys.readouterr()
     assert streams.err == "word\n"
     assert streams.out.count("\n") == 1
+
+
+def test_what_goes_to_a_file_ends_with_its_last_word(capsys):
+    stages_table([("data", "20 prompts", ""), ("judge", "1 grade", "2 × ties")], title="demo")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_numbers_and_durations():

@@ -32,6 +32,23 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import dressage
+
+        typer.echo(f"dressage {dressage.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What stands before the verb."""
+
+
 class StageName(StrEnum):
     data = "data"
     judge = "judge"
@@ -48,6 +65,24 @@ class Table(StrEnum):
     battles = "battles"
 
 
+def _one_of(words: type[StrEnum]) -> Callable[[str], StrEnum]:
+    """Reads a word of a fixed vocabulary; another is an error with a did-you-mean."""
+
+    def read(word: str) -> StrEnum:
+        from dressage.plugins import meant
+
+        known = [one.value for one in words]
+        if word not in known:
+            raise typer.BadParameter(f"there is no {word!r}{meant(word, known)}")
+        return words(word)
+
+    return read
+
+
+def _choices(words: type[StrEnum]) -> str:
+    return "|".join(one.value for one in words)
+
+
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, e.g. configs/smoke.yaml")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of the YAML; may be repeated.")
@@ -57,7 +92,10 @@ Name = Annotated[str | None, typer.Option("--name", help="The run's name, instea
 From = Annotated[
     str | None, typer.Option("--from", metavar="OLD", help="Take over every stage of this run that still fits.")
 ]
-Redo = Annotated[StageName | None, typer.Option("--redo", help="Do this stage again; its old output is moved aside.")]
+OneStage = {"parser": _one_of(StageName), "metavar": _choices(StageName)}
+Redo = Annotated[
+    StageName | None, typer.Option("--redo", help="Do this stage again; its old output is moved aside.", **OneStage)
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its name below --runs.")]
 
 
@@ -113,12 +151,23 @@ def _go(config: Path, sets: list[str] | None, name: str | None, runs: Path, **jo
     from dressage.terminal import TerminalProgress
 
     progress = TerminalProgress()
-    folder = pipeline.run(settings, Job(runs, **job), progress=progress)
+    call = _call(config, sets, name, runs)
+    folder = pipeline.run(settings, Job(runs, call=call, **job), progress=progress)
     if job.get("only") is None:
         _report(folder, progress.say)
     _summary(folder)
     _time(folder)
     return folder
+
+
+def _call(config: Path, sets: list[str] | None, name: str | None, runs: Path) -> str:
+    """What of the command line names this run, to be repeated in hints."""
+    import shlex
+
+    words = [str(config), *(word for text in sets or [] for word in ("--set", text))]
+    words += ["--name", name] if name else []
+    words += ["--runs", str(runs)] if runs != Path("runs") else []
+    return shlex.join(words)
 
 
 def _time(folder: Path) -> None:
@@ -138,12 +187,14 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _summary(folder: Path) -> None:
-    """What each stage has left and left out; then the headline measures and the guards, where the run has them."""
+    """What each stage has left and left out; then the headline measures and the guards, or, where the run has no
+    battles, what its training came to."""
     from dressage.leftovers import left_out, rows_left
     from dressage.reading import STAGES, last_round, unfit
     from dressage.records import GateResult, Measure
+    from dressage.report.learnt import learnt
     from dressage.store import manifest_of, rows_of
-    from dressage.terminal import stages_table, summary_table
+    from dressage.terminal import facts_table, stages_table, summary_table
 
     of = last_round(folder)
     done = {stage: manifest for stage in STAGES if (manifest := manifest_of(of / stage))}
@@ -153,6 +204,8 @@ def _summary(folder: Path) -> None:
         why = unfit(of, "evaluate")
         title = f"not the result of this run: {why}" if why else ""
         summary_table(list(rows_of(of / "evaluate", Measure)), list(rows_of(of / "evaluate", GateResult)), title=title)
+    elif "train" in done and (lines := learnt(done["train"].facts)):
+        facts_table(lines, title="training")
 
 
 @app.command()
@@ -175,9 +228,12 @@ def run(
     words = [word.strip() for word in seeds.split(",")]
     if not all(word.isascii() and word.isdecimal() for word in words):
         raise typer.BadParameter(f"--seeds {seeds!r}: give whole numbers, e.g. --seeds 0,1,2")
+    numbers = [int(word) for word in words]
+    if (twice := next((n for n in numbers if numbers.count(n) > 1), None)) is not None:
+        raise typer.BadParameter(f"--seeds {seeds!r}: {twice} stands twice, and the same seed gives the same run")
     settings = _settings(config, sets, name)
     base, folders = settings.name, []
-    for n in dict.fromkeys(map(int, words)):
+    for n in numbers:
         its = f"{origin}-seed-{n}" if origin and (runs / f"{origin}-seed-{n}" / "config.yaml").exists() else origin
         folders.append(_go(config, [*(sets or []), f"seed={n}"], f"{base}-seed-{n}", runs, redo=chosen, origin=its))
     if settings.evaluate is None:
@@ -242,9 +298,11 @@ def report(run: RunFolder, runs: Root = Path("runs")) -> None:
 @app.command()
 def show(
     run: RunFolder,
-    what: Annotated[Table, typer.Argument(help="Which rows.")] = Table.candidates,
+    what: Annotated[
+        Table, typer.Argument(help="Which rows.", parser=_one_of(Table), metavar="WHAT")
+    ] = Table.candidates,
     limit: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 10,
-    stage: Annotated[StageName | None, typer.Option(help="From this stage only.")] = None,
+    stage: Annotated[StageName | None, typer.Option(help="From this stage only.", **OneStage)] = None,
     prompt: Annotated[str | None, typer.Option(help="Prompts whose id starts with this, or that contain it.")] = None,
     runs: Root = Path("runs"),
 ) -> None:

@@ -9,12 +9,15 @@ from dressage.standing import Job, damaged, folder_of, manifest_or_none, stage_f
 from dressage.store import append_line, keep_lines, lines_of, sync_folder
 
 
-def move_aside(place: Path) -> None:
-    if place.exists():
-        number = 1
-        while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
-            number += 1
-        place.rename(aside)
+def move_aside(place: Path) -> Path | None:
+    """Makes room for a stage that is done again; where its old output lies now, or null where there was none."""
+    if not place.exists():
+        return None
+    number = 1
+    while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
+        number += 1
+    place.rename(aside)
+    return aside
 
 
 def take_over(job: Job, folder: Path, stage: Stage, fingerprint: str) -> bool | None:

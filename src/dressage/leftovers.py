@@ -29,7 +29,12 @@ def rows_left(shards: Iterable[Shard]) -> str:
     total: Counter[str] = Counter()
     for shard in shards:
         total.update(shard.rows)
-    return ", ".join(f"{n:,} {table}" for table, n in total.items())
+    return ", ".join(counted_rows(table, n) for table, n in total.items())
+
+
+def counted_rows(table: str, n: int) -> str:
+    """`1 checkpoint`, `1,200 candidates`."""
+    return f"{n:,} {table.removesuffix('s') if n == 1 else table}"
 
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:

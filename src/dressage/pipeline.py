@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dressage import config
 from dressage.accounts import Accounts
 from dressage.clock import counting
+from dressage.doubts import doubts
 from dressage.fingerprints import Stage, inputs_of, parts_of, with_members
 from dressage.handover import move_aside, take_over
 from dressage.leftovers import left_out
@@ -58,6 +59,8 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
     """
     folder = folder_of(job.root, settings.name)
     possible(settings, job)
+    if job.only is not None:  # before the folder is made: a stage that cannot be begun leaves no run behind
+        inputs_in(settings, folder, job.only, call=job.call)
     with locked(folder):
         accept(settings, job, folder)
         if any(found.state != "done" for found in standings(settings, job.root)):
@@ -93,7 +96,8 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
     fingerprint = content_hash(parts)
     now = standing(stage, place, fingerprint)
     if job.redo == stage or now.state == "stale":
-        move_aside(place)
+        if aside := move_aside(place):
+            progress.say(f"{stage}: the old output lies in {aside} now")
         now = Standing(stage, "to do", None)
     if now.manifest and (broken := damaged(place, now.manifest)):
         progress.say(f"{stage}: {broken} is gone or damaged; doing again what is")
@@ -154,11 +158,14 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
         "facts": {**outcome.facts, **machine},
         "times": attempts.times(),
     }
-    finish_stage(place, blank.model_copy(update=done))
+    finished = blank.model_copy(update=done)
+    finish_stage(place, finished)
     attempts.forget()
     (place / "journal.jsonl").unlink(missing_ok=True)
     if told := left_out(outcome.facts):
         progress.say(f"{stage}: left out: {told}")
+    for doubt in doubts(place, finished):
+        progress.say(f"{stage}: warning: {doubt}")
 
 
 def _logging(metrics: Path, stage: Stage, note: Callable[[], None]) -> tuple[Log, Forget]:

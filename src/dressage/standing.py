@@ -43,6 +43,8 @@ class Job:
     """Do this stage again; its old output is moved aside."""
     origin: str | None = None
     """Another run from which stages that still fit are taken over."""
+    call: str = "CONFIG"
+    """What stands after the verb on the command line: the config and whatever names the run; for hints."""
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -138,8 +140,8 @@ def _made(place: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"fingerprint", "parts"} <= found.keys() else None
 
 
-def inputs_in(settings: RunSettings, folder: Path, stage: Stage) -> dict[Stage, Manifest]:
-    """The manifests of the stages that one reads.
+def inputs_in(settings: RunSettings, folder: Path, stage: Stage, *, call: str = "CONFIG") -> dict[Stage, Manifest]:
+    """The manifests of the stages that one reads; `call` is what a hint puts after the verb.
 
     Raises:
         StageError: where one is not finished.
@@ -150,7 +152,7 @@ def inputs_in(settings: RunSettings, folder: Path, stage: Stage) -> dict[Stage, 
         if manifest is None:
             raise StageError(
                 f"{stage} needs {needed}, which is not finished in {folder}; "
-                f"run `dressage {needed}` first, or `dressage run` for everything"
+                f"run `dressage {needed} {call}` first, or `dressage run {call}` for everything"
             )
         found[needed] = manifest
     return found

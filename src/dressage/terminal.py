@@ -4,12 +4,13 @@ Progress and words go to stderr, tables of results to stdout, so that `dressage 
 """
 
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,7 +59,21 @@ def words_console() -> Console:
 def results_console() -> Console:
     """Where tables of results go: stdout, wide enough in a file that no cell is cut."""
     tall = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, emoji=False, markup=False, width=None if tall else PLAIN_WIDTH)
+    file = None if sys.stdout.isatty() else cast(IO[str], Unpadded(sys.stdout))
+    return Console(file=file, highlight=False, emoji=False, markup=False, width=None if tall else PLAIN_WIDTH)
+
+
+class Unpadded:
+    """A text file whose lines end where their last word does: rich fills its tables with spaces."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(re.sub(r" +(?=\n)", "", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def draws_bars(console: Console, environment: Mapping[str, str]) -> bool:
@@ -91,8 +106,11 @@ class TerminalProgress:
     def task(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
         """Opens a task of `total` units; call what it yields, from any thread, with the units just done.
 
-        A task inside another is shown only while it runs.
+        A task inside another is shown only while it runs, and one of nothing to do not at all.
         """
+        if not total:
+            yield lambda units: None
+            return
         with self._lock:
             inner, self._open = self._open > 0, self._open + 1
         try:
@@ -242,6 +260,14 @@ def summary_table(
 def stages_table(rows: Sequence[tuple[str, str, str]], *, title: str = "", console: Console | None = None) -> None:
     """Prints what each stage has left, and what it left out: (stage, rows, left out)."""
     table = bare_table("stage", "rows", "left out", title=title)
+    for row in rows:
+        table.add_row(*map(foreign, row))
+    (console or results_console()).print(table)
+
+
+def facts_table(rows: Sequence[tuple[str, str]], *, title: str, console: Console | None = None) -> None:
+    """Prints a few named numbers: (name, value)."""
+    table = bare_table(title, "")
     for row in rows:
         table.add_row(*map(foreign, row))
     (console or results_console()).print(table)
