@@ -56,7 +56,7 @@ def stage(run: Path, name: str, tables: Tables, **facts: object) -> None:
         "shards": [shard.model_dump(mode="json")],
         "rows_hash": f"{name}-rows-hash",
         "facts": facts,
-        "times": {"seconds": 61.25},
+        "times": {"loading": 1.5, "seconds": 61.25, "training": 40.0},
     }
     finish_stage(folder, Manifest.model_validate(manifest))
 
@@ -151,7 +151,7 @@ def evaluate(run: Path, rng: random.Random, prompts: Sequence[Prompt], texts: tu
     )
     tables = {Battle: battles, Candidate: candidates, Grade: grades, Failure: [failed]}
     tables |= {Measure: measures(len(prompts)), GateResult: gates()}
-    stage(run, "evaluate", tables, battles=len(battles))
+    stage(run, "evaluate", tables, battles=len(battles), split="test")
 
 
 def measures(n: int) -> list[Measure]:
@@ -182,10 +182,22 @@ def measures(n: int) -> list[Measure]:
 
 def gates() -> list[GateResult]:
     return [
-        GateResult(metric="reply_tokens", value=52.31, baseline=58.02, limit="within ±25 %", decision="held"),
-        GateResult(metric="eos_share", value=0.953, baseline=0.931, limit="may fall by 0 %", decision="held"),
-        GateResult(metric="distinct_2", value=0.512, baseline=0.689, limit="at least 0.85 ×", decision="broken"),
-        GateResult(metric="opener_share", value=0.22, baseline=0.2, limit="may rise by 15 %", decision="inconclusive"),
+        GateResult(
+            metric="reply_tokens", value=52.31, baseline=58.02, limit="between -25 % and +25 %", decision="held"
+        ),
+        GateResult(
+            metric="eos_share", value=0.953, baseline=0.931, limit="may fall by at most 0 points", decision="held"
+        ),
+        GateResult(
+            metric="distinct_2",
+            value=0.512,
+            baseline=0.689,
+            limit="at least 85 % of the predecessor's",
+            decision="broken",
+        ),
+        GateResult(
+            metric="opener_share", value=0.22, baseline=0.2, limit="at most 15 points more", decision="inconclusive"
+        ),
     ]
 
 
@@ -196,13 +208,26 @@ def hostile() -> str:
 
 
 @pytest.fixture
+def make_stage() -> Callable[..., None]:
+    """Finishes a stage of a run with given rows and facts."""
+    return stage
+
+
+@pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """A factory of run folders: which stages are there, what the two sides say, the run's name and seed."""
 
     def make(
-        *stages: str, name: str = "demo", seed: int = 7, texts: tuple[str, str] = ("new words", "old words")
+        *stages: str,
+        name: str = "demo",
+        seed: int = 7,
+        texts: tuple[str, str] = ("new words", "old words"),
+        **config: object,
     ) -> Path:
-        return made(tmp_path / "runs" / name, *stages, seed=seed, texts=texts)
+        run = made(tmp_path / "runs" / name, *stages, seed=seed, texts=texts)
+        written = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+        commit_text(run / "config.yaml", yaml.safe_dump(written | config, sort_keys=False))
+        return run
 
     return make
 

@@ -12,13 +12,14 @@ import yaml
 
 from dressage.comparing import compare
 from dressage.reading import tables_of, unfit
-from dressage.records import Battle
+from dressage.records import Battle, Grade
 from dressage.report.battles import chosen
 from dressage.report.comparison import write_comparison
-from dressage.report.making import judges
+from dressage.report.learnt import learnt
+from dressage.report.making import facts, judges, remarks
 from dressage.report.page import write_report
 from dressage.report.reading import read_run
-from dressage.store import StoreError, finish_stage, manifest_of
+from dressage.store import Manifest, StoreError, commit_shard, finish_stage, manifest_of
 
 
 class Elements(HTMLParser):
@@ -67,11 +68,16 @@ def page(run: Path) -> str:
 
 def test_the_headline_names_its_judges_and_never_says_better(make_run):
     text = page(make_run("judge", "train", "evaluate"))
-    for words in ("61.3", "55.0", "67.4", "nearness", "duel", "preferred over its predecessor", "64.78"):
+    for words in ("61.3", "55.0", "67.4", "nearness", "duel", "preferred over its predecessor"):
         assert words in text, words
+    assert '<p class="sentence">preferred over its predecessor on 60 prompts by <b>nearness</b></p>' in text
+    assert "Grok" not in text  # it stands in comparisons only
     assert not re.search(
         r"\bbetter\b", re.sub(r"<style>.*?</style>", "", text, flags=re.S).split("The resolved config")[0]
     )
+
+
+LEAST, FALL = "at least 85 % of the predecessor's", "may fall by at most 0 points"
 
 
 def test_guards_show_both_sides_and_what_broke(make_run):
@@ -79,10 +85,10 @@ def test_guards_show_both_sides_and_what_broke(make_run):
     found = rows(text)
     head = found.index(["metric", "policy", "predecessor", "change", "limit", "decision"])
     assert found[head + 1 : head + 5] == [
-        ["Distinct bigrams over all bigrams", "0.5120", "0.6890", "−25.7 %", "at least 0.85 ×", "✕ broken"],
-        ["Replies with the commonest opener", "–", "20.0 %", "–", "may rise by 15 %", "? inconclusive"],
-        ["Reply length tokens", "52.31", "58.02", "−9.8 %", "within ±25 %", "✓ held"],
-        ["Replies that end by themselves", "95.3 %", "93.1 %", "+2.2 points", "may fall by 0 %", "✓ held"],
+        ["Distinct bigrams over all bigrams", "0.5120", "0.6890", "−25.7 %", LEAST, "✕ broken"],
+        ["Replies with the commonest opener", "–", "20.0 %", "–", "at most 15 points more", "? inconclusive"],
+        ["Reply length tokens", "52.31", "58.02", "−9.8 %", "between −25 % and +25 %", "✓ held"],
+        ["Replies that end by themselves", "95.3 %", "93.1 %", "+2.2 points", FALL, "✓ held"],
     ]
     assert "Guards: 1 broken, 1 inconclusive, 2 held" in text
 
@@ -167,6 +173,7 @@ def test_a_comparison_shows_every_run_and_pools_seeds(make_run, tmp_path):
     assert all(run.name in text for run in runs)
     # By hand: of 60 prompts the policy wins 39 by nearness (40, of which one reply is broken), under every seed alike:
     # 65 %, s.e. sqrt(0.65 · 0.35 / 59), times t(59) = 2.001. Taken for 180 prompts it would be [58.0, 72.0].
+    assert "Grok 4.1 vs its predecessor" in text
     assert ">3 seeds pooled, 60 prompts: 65.0 % [52.6, 77.4]</title>" in text
     names = ", ".join(run.name for run in runs)
     assert f"{names} pooled: preferred over the predecessor in 65.0 % [52.6, 77.4] by nearness" in text
@@ -230,3 +237,109 @@ def test_how_many_battles_are_shown_is_asked_when_they_are_shown(make_run):
     assert (len(few), len(more)) == (2, 5)
     assert few != set(chosen(fought, 2, 8, "shown battles", "round-0"))
     assert len(chosen(fought, 10_000, 7)) == 60
+
+
+# ---------------------------------------------------------------- stages, remarks, judges
+
+
+def stage_rows(run: Path) -> dict[str, list[str]]:
+    found = rows(page(run))
+    head = next(i for i, row in enumerate(found) if row[:2] == ["stage", "state"])
+    return {row[0]: row[1:5] for row in found[head + 1 : head + 5]}
+
+
+def test_a_stage_took_its_whole_and_not_its_parts_beside(make_run):
+    assert stage_rows(make_run("train", judge=None)) == {
+        "data": ["not run", "–", "–", "–"],
+        "judge": ["not part of this run", "–", "–", "–"],
+        "train": ["done", "1 checkpoint", "1", "61.2 s"],
+        "evaluate": ["not run", "–", "–", "–"],
+    }
+
+
+def test_what_is_not_part_of_a_run_is_not_missed(make_run):
+    assert "this run has not been evaluated" in page(make_run("train"))
+    text = page(make_run("train", name="only-trains", evaluate=None))
+    assert "Evaluate is not part of this run" in text
+    assert "not been evaluated" not in text
+
+
+def remarked(run: Path) -> dict[str, bool]:
+    """Each remark on a run, and whether it warns."""
+    return {remark.text: remark.warns for remark in remarks(read_run(run))}
+
+
+def test_one_look_at_the_test_split_is_told_and_a_second_warned_of(make_run):
+    run = make_run("judge", "train", "evaluate", allow_shared_judges=None)
+    evaluation = run / "round-0" / "evaluate"
+    assert remarked(run) == {"The test split was looked at 1 time in this run.": False}
+    assert '<p class="note">The test split was looked at 1 time' in page(run)
+    shutil.copytree(evaluation, evaluation.with_name("evaluate.old-1"))
+    ((text, warns),) = remarked(run).items()
+    assert text.startswith("The test split was looked at 2 times in this run: ")
+    assert warns
+    assert '<p class="remark">The test split was looked at 2 times' in page(run)
+
+
+def test_a_judge_that_graded_everything_alike_is_remarked_on(make_run):
+    run = make_run(allow_shared_judges=None)
+    place = run / "round-0" / "train"
+    alike = [Grade(prompt_id="p", candidate_id=c, judge="rater", score=0.5) for c in "ab"]
+    shard = commit_shard(place, "update-00001", key="k", tables={Grade: alike})
+    finished = {"stage": "train", "fingerprint": "f", "parts": {}, "shards": [shard], "rows_hash": "h"}
+    finish_stage(place, Manifest.model_validate(finished | {"facts": {}, "times": {}}))
+    ((text, warns),) = remarked(run).items()
+    assert text.startswith("Train: the judge gave all replies the same grade (0.5)")
+    assert warns
+
+
+PPO = {"trainer": {"kind": "ppo"}, "watch": None}
+FORM = {
+    "kind": "rules",
+    "rules": [
+        {"check": {"rule": "length_window", "unit": "words", "least": 5, "most": 9, "slack": 4.0}, "name": ""},
+        {"check": {"rule": "repetition"}, "weight": 0.5, "name": "no loops"},
+    ],
+}
+
+
+def test_a_judge_is_shown_with_what_it_did_and_with_readable_settings(make_run):
+    learner = {"base": {"kind": "local", "path": "models/base"}}
+    judges_of = {"form": FORM, "near": {"kind": "pairwise", "model": "base"}}
+    config = {"models": learner, "judges": judges_of, "judge": {"by": "form"}, "evaluate": {"by": ["near"]}}
+    data = {"source": {"kind": "jsonl", "path": "p.jsonl"}, "per_prompt": 0}
+    form, _ = judges(read_run(make_run(**config, data=data, train=PPO, allow_shared_judges=None)))
+    assert form.roles == ("graded the draws",)
+    assert dict(form.settings)["rules"].splitlines() == [
+        "length_window: unit=words, least=5, most=9, slack=4",
+        "no loops (repetition): weight=0.5",
+    ]
+    form, _ = judges(read_run(make_run(name="pairs", **config, allow_shared_judges=None)))
+    assert form.roles == ("made the preferences",)
+
+
+def test_what_only_a_machine_reads_is_no_fact_for_people(make_run, make_stage):
+    run = make_run()
+    told = {"looks": [], "adapter_hash": "0f" * 32, "shown": ["0f" * 8], "pairs": 0, "layout": "shared"}
+    make_stage(run, "train", {}, **told)
+    (round_,) = read_run(run).rounds
+    assert facts(round_) == [("train", [("layout", "shared"), ("pairs", "0")])]
+
+
+def test_what_a_training_came_to():
+    reward = {"held_out/accuracy": 0.8, "held_out/accuracy_low": 0.6, "held_out/accuracy_high": 0.912}
+    reward |= {"held_out/prompts": 20, "held_out/length_only_accuracy": 0.55, "start/loss": 0.6931, "end/loss": 0.25}
+    assert learnt(reward) == [
+        ("pairs told apart rightly", "80.0 % [60.0, 91.2] on 20 held-out prompts"),
+        ("by length alone", "55.0 %"),
+        ("loss on what was learnt", "0.6931 → 0.25"),
+    ]
+    practice = {"start/score": 0.5, "end/score": 0.75, "start/kl": 0.0, "end/kl": 1.23456}
+    assert learnt(practice) == [
+        ("mean grade of the draws", "0.5 → 0.75"),
+        ("KL from the reference at the end", "1.235 nats per reply"),
+    ]
+    assert learnt(practice | {"end/score": 0.5})[0][1] == "0.5 throughout"
+    watched = {"watch_judge": "w", "watch_prefers_trained": 1.0, "watch_prefers_low": None, "watch_prompts": 1}
+    assert learnt(watched) == [("preferred to its start by w", "100.0 % on 1 dev prompt")]
+    assert learnt({"pairs": 3}) == []

@@ -24,19 +24,35 @@ def step_for(low: float, high: float, at_most: int) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
 
 
-def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
-    """Round numbers within [low, high]."""
-    step = step_for(low, high, at_most)
+def ticks(low: float, high: float, at_most: int = 5, *, least: float = 0.0) -> list[float]:
+    """Round numbers within [low, high], at least so far apart."""
+    step = max(step_for(low, high, at_most), least)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
 
 
-def domain(values: Sequence[float], *, at_most: int = 5) -> tuple[float, float]:
-    """Round ends around the values; a single value gets room on both sides."""
+def is_constant(values: Sequence[float]) -> bool:
+    """Whether all values are one but for rounding."""
     low, high = min(values), max(values)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
+    return high - low <= 1e-6 * max(abs(low), abs(high))
+
+
+def domain(values: Sequence[float], *, at_most: int = 5, share: bool = False) -> tuple[float, float]:
+    """Round ends around the values, not below zero where no value is; a single value gets room on both sides. Shares
+    lie in [0, 1], and a single one is shown on all of it."""
+    if share and is_constant(values):
+        return 0.0, 1.0
+    least, most = min(values), max(values)
+    if -1e-4 * most <= least < 0:  # rounding around zero needs no room below it
+        least = 0.0
+    low, high = _around(least, most, at_most, constant=is_constant(values))
+    return (max(low, 0.0) if least >= 0 else low), (min(high, 1.0) if share else high)
+
+
+def _around(low: float, high: float, at_most: int, *, constant: bool) -> tuple[float, float]:
+    if constant:
         room = abs(high) * 0.5 or 0.5
-        low, high = low - room, high + room
+        low, high = high - room, high + room
     while True:
         step = step_for(low, high, at_most)
         ends = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from dressage.maths.rates import rate_of
 from dressage.records import Battle, GateResult, Measure, content_hash
-from dressage.report.forest import Interval, forest
-from dressage.report.headline import MARKS, RATE, ends, games, guards_in_short
+from dressage.report.forest import Interval, Mark, forest
+from dressage.report.headline import EVEN, RATE, ends, games, guards_in_short
 from dressage.report.page import render
 from dressage.report.reading import Round, Run, read_run
 from dressage.report.wording import clipped, counted, number, percent, plain
@@ -18,6 +18,7 @@ from dressage.store import StoreError, commit_text
 
 Pooled = Literal["seeds", "never"]
 DIFFERENCES_AT_MOST = 40
+GROK = Mark(0.6478, "64.78 %: Grok 4.1 vs its predecessor", "grok")
 
 
 def write_comparison(runs: Sequence[Path], out: Path, *, pooled: Pooled = "seeds") -> Path:
@@ -98,7 +99,7 @@ def _by_judge(entries: Sequence[Entry], judge: str, pooled: Pooled) -> ByJudge:
                 f"{', '.join(e.run.name for e, _ in seeds)} pooled: preferred over the predecessor in {together.text} "
                 f"by {judge}; one by one between {percent(min(values))} and {percent(max(values))}"
             )
-    chart = forest(rows, MARKS, title=f"Preference rates by {judge} with their 95 % intervals")
+    chart = forest(rows, [GROK, EVEN], title=f"Preference rates by {judge} with their 95 % intervals")
     return ByJudge(judge, chart, tuple(told))
 
 
@@ -129,7 +130,8 @@ def _rows(entry: Entry) -> Iterator[dict[str, str]]:
         own = {"judge": m.by, "rate": _words(m.value, m.low, m.high), "n": number(m.n)}
         yield {**told, **own, "baselines": _baselines(entry, m.by)}
     if not entry.rates():
-        yield {**told, "judge": "not evaluated", "rate": "–", "n": "–", "baselines": "–"}
+        judge = "not evaluated" if entry.run.config.has("evaluate") else "no evaluate in this run"
+        yield {**told, "judge": judge, "rate": "–", "n": "–", "baselines": "–"}
 
 
 def differences(runs: Sequence[Run]) -> Iterator[tuple[str, tuple[str, ...]]]:

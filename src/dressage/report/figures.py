@@ -7,9 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from dressage.records import Battle, Candidate, Grade, Preference
+from dressage.report.axes import is_constant
 from dressage.report.panels import Curve, Group, histogram, lines, spread
 from dressage.report.reading import Round, curves
-from dressage.report.wording import number, plain
+from dressage.report.wording import number, plain, trimmed
 
 TONES = {"policy": "policy", "predecessor": "predecessor"}
 
@@ -36,6 +37,17 @@ TRAINING = {
     "learning_rate": "Learning rate",
 }
 """Logged numbers in the order they are shown; others follow under their own names."""
+SHARES = frozenset(
+    {
+        "rewards/accuracies",
+        "objective/scores",
+        "watch/prefers",
+        "policy/clipfrac",
+        "reply/truncated",
+        "judge/failed",
+    }
+)
+"""Those that lie in [0, 1]."""
 PANELS_AT_MOST = 12
 UNTOLD = ("epoch", "num_tokens", "total_flos", "seconds", "train_runtime")
 UNTOLD_GROUPS = ("time/", "rate/")
@@ -68,8 +80,12 @@ def training(metrics: tuple[Mapping[str, Any], ...]) -> list[Figure]:
 
 def _curve(key: str, points: Sequence[tuple[float, float]]) -> Figure:
     name = TRAINING[key] if key in TRAINING else plain(key)
-    words = f"{number(points[0][1])} → {number(points[-1][1])} over {number(points[-1][0])} steps"
-    chart = lines([Curve(name, "policy", points)], title=f"{name}: {words}", x_label="step")
+    first, last, steps = number(points[0][1]), number(points[-1][1]), number(points[-1][0])
+    constant = is_constant([value for _, value in points])
+    words = (
+        f"{trimmed(points[-1][1])} throughout, {steps} steps" if constant else f"{first} → {last} over {steps} steps"
+    )
+    chart = lines([Curve(name, "policy", points)], title=f"{name}: {words}", x_label="step", share=key in SHARES)
     return Figure(name, chart, (Legend("policy", words, ""),))
 
 

@@ -30,25 +30,31 @@ class Mark(NamedTuple):
 
 
 def forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str) -> Markup:
-    """Rates with their intervals, one a row, against vertical marks; a wide picture and its narrow twin."""
+    """Rates with their intervals, one a row, against vertical marks; a wide picture and its narrow twin, where words
+    stand above each interval and no line runs through them."""
     wide, narrow = (_forest(rows, marks, title=title, width=width) for width in (WIDE, NARROW))
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
 
 
 def _forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, width: int) -> Markup:
     wide = width == WIDE
-    left, right = (250, 190) if wide else (8, 8)
+    left, right = (250, 190) if wide else (17, 17)
     row_height, top = (34 if wide else 52), 10 + 17 * len(marks)
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     low, high = domain([*ends, *(mark.at for mark in marks)], at_most=6)
     x = Scale(max(low, 0.0), min(high, 1.0), left, width - right)
     bottom = top + row_height * len(rows)
-    body = [line(x(tick), top, x(tick), bottom, "grid") for tick in ticks(x.low, x.high, 6)]
-    body += [text(x(tick), bottom + 16, f"{100 * tick:.0f} %", anchor="middle") for tick in ticks(x.low, x.high, 6)]
+    body: list[Markup] = []
+    at = ticks(x.low, x.high, 6)
+    pieces = (
+        [(top, bottom)] if wide else [(top + row_height * n + 24, top + row_height * n + 48) for n in range(len(rows))]
+    )
+    for tone, where in [*(("grid", tick) for tick in at), *((f"mark {mark.tone}", mark.at) for mark in marks)]:
+        body += [line(x(where), start, x(where), end, tone) for start, end in pieces]
+    body += [text(x(tick), bottom + 16, f"{100 * tick:.0f} %", anchor="middle") for tick in at]
     for number, mark in enumerate(marks):
-        y = 14 + 17 * number
-        body.append(line(x(mark.at), y + 5, x(mark.at), bottom, f"mark {mark.tone}"))
-        body.append(text(placed(x(mark.at), mark.label, width), y, mark.label, anchor="middle", tone=f"t {mark.tone}"))
+        middle, y = placed(x(mark.at), mark.label, width), 14 + 17 * number
+        body.append(text(middle, y, mark.label, anchor="middle", tone=f"t {mark.tone}"))
     for number, row in enumerate(rows):
         body.append(_forest_row(row, x, y=top + row_height * number, width=width))
     return svg(width, bottom + 26, title=title, body=body)
@@ -65,8 +71,8 @@ def _forest_row(row: Interval, x: Scale, *, y: float, width: int) -> Markup:
         middle = y + 36
         room = 46 - len(row.text)
         words = [
-            text(8, y + 18, shortened(row.label, room), tone="t strong"),
-            text(width - 8, y + 18, row.text, anchor="end", tone="t value"),
+            text(0, y + 18, shortened(row.label, room), tone="t strong"),
+            text(width, y + 18, row.text, anchor="end", tone="t value"),
         ]
     if row.low is not None and row.high is not None:
         words.append(line(x(row.low), middle, x(row.high), middle, f"whisker {row.tone}"))

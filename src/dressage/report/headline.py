@@ -1,5 +1,6 @@
 """The head of a page: who was preferred how often by whom, the guards, the other measures."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,7 @@ from dressage.report.wording import counted, measure, number, percent, plain
 
 RATE = "preference_rate"
 WITHOUT = "preference_rate_without_failures"
-MARKS = (
-    Mark(0.6478, "64.78 %: Grok 4.1 vs its predecessor", "grok"),
-    Mark(0.5, "50 %: neither is preferred", "even"),
-)
+EVEN = Mark(0.5, "50 %: neither is preferred", "even")
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Verdict:
     rate: str
     interval: str
     sentence: str
-    """Ends before “by ‹judge›”."""
+    """Goes on from the rate, ends before “by ‹judge›”."""
     reading: str
     """What the interval allows to say."""
     tone: str
@@ -50,7 +48,7 @@ def headline(measures: Sequence[Measure], battles: Sequence[Battle]) -> Headline
     judges = list(dict.fromkeys(m.by for m in own))
     rows = [_row(m) for judge in judges for of in ("policy", *others) for m in rates if (m.of, m.by) == (of, judge)]
     verdicts = tuple(_verdict(m, _of(measures, WITHOUT, by=m.by), battles) for m in own)
-    return Headline(verdicts, forest(rows, MARKS, title="Preference rates with their 95 % intervals"))
+    return Headline(verdicts, forest(rows, [EVEN], title="Preference rates with their 95 % intervals"))
 
 
 def _of(measures: Sequence[Measure], name: str, *, by: str) -> Measure | None:
@@ -73,9 +71,9 @@ def _verdict(m: Measure, without: Measure | None, battles: Sequence[Battle]) -> 
     reading, tone = _reading(m)
     played = rate_of(games(battles, judge=m.by), failures_as_losses=True)
     parts = [_tally(played)] if played else []
-    if without is not None:
+    if without is not None and (without.value, without.low, without.high) != (m.value, m.low, m.high):
         parts.append(f"with broken replies left out {percent(without.value)} {ends(without.low, without.high)}")
-    sentence = f"preferred over its predecessor in {percent(m.value)} {interval} of {counted(m.n, 'prompt', 'prompts')}"
+    sentence = f"preferred over its predecessor on {counted(m.n, 'prompt', 'prompts')}"
     return Verdict(m.by, percent(m.value), interval, sentence, reading, tone, "; ".join(parts))
 
 
@@ -144,7 +142,7 @@ def _guard(gate: GateResult, measured: bool) -> Guard:
         policy=kind.show(gate.value) if known else "–",
         predecessor=kind.show(gate.baseline) if gate.baseline is not None else "–",
         change=_change(gate.value, gate.baseline, points=kind.share) if known else "–",
-        limit=gate.limit,
+        limit=re.sub(r"-(?=\d)", "−", gate.limit),
         decision=gate.decision,
     )
 

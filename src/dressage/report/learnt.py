@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dressage.report.wording import counted, number, percent
+from dressage.report.wording import counted, percent, trimmed
 
 Line = tuple[str, str]
 
@@ -26,11 +26,11 @@ def _held_out(facts: Mapping[str, Any]) -> Iterator[Line]:
 
 def _start_and_end(facts: Mapping[str, Any]) -> Iterator[Line]:
     if {"start/score", "end/score"} <= facts.keys():
-        yield "mean grade of the draws", f"{_rounded(facts['start/score'])} → {_rounded(facts['end/score'])}"
+        yield "mean grade of the draws", _change(facts["start/score"], facts["end/score"])
     if "end/kl" in facts:
         yield "KL from the reference at the end", f"{_rounded(facts['end/kl'])} nats per reply"
     if {"start/loss", "end/loss"} <= facts.keys():
-        yield "loss on what was learnt", f"{_rounded(facts['start/loss'])} → {_rounded(facts['end/loss'])}"
+        yield "loss on what was learnt", _change(facts["start/loss"], facts["end/loss"])
 
 
 def _watched(facts: Mapping[str, Any]) -> Iterator[Line]:
@@ -47,5 +47,10 @@ def _ends(facts: Mapping[str, Any], low: str, high: str) -> str:
     return f" [{100 * facts[low]:.1f}, {100 * facts[high]:.1f}]"
 
 
+def _change(start: float, end: float) -> str:
+    first, last = _rounded(start), _rounded(end)
+    return f"{first} throughout" if first == last else f"{first} → {last}"
+
+
 def _rounded(value: float) -> str:
-    return number(round(value, 4))
+    return trimmed(round(value, 4))

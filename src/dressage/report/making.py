@@ -1,15 +1,18 @@
 """What made a run: its judges and their settings, looks at the test split, failures, stages and facts."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dressage.leftovers import counted_rows
 from dressage.records import Failure, Grade, Usage, Verdict
 from dressage.report.reading import STAGES, Config, Round, Run
-from dressage.report.wording import clipped, counted, duration, number, plain
+from dressage.report.wording import clipped, counted, duration, number, plain, trimmed
 
 SETTING_CHARS = 240
+EMPTY: tuple[object, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ def judges(run: Run) -> list[Judge]:
     config, usage, roles = run.config, _usage(run), _roles(run.config)
     found = []
     for name, settings in config.section("judges").items():
-        told = {key: value for key, value in settings.items() if key != "kind" and value not in (None, [], {}, "")}
-        words = tuple((plain(key), _words(value)) for key, value in told.items())
+        told = {key: value for key, value in settings.items() if key != "kind" and value not in EMPTY}
+        words = tuple((plain(key), words) for key, value in told.items() if (words := _words(value)))
         notes = [*_own_base(run, name), *([usage[name]] if name in usage else [])]
         found.append(Judge(name, str(settings["kind"]), tuple(roles.get(name, ())), words, tuple(notes)))
     return found
@@ -39,17 +42,39 @@ def _words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return clipped(", ".join(f"{k}: {_words(v)}" for k, v in value.items()), SETTING_CHARS)
+        return clipped(_group(value), SETTING_CHARS)
     if isinstance(value, list):
-        return clipped(", ".join(_words(v) for v in value), SETTING_CHARS)
+        nested = any(isinstance(v, dict) for v in value)  # each in a line of its own
+        return "\n".join(map(_words, value)) if nested else clipped(", ".join(map(_words, value)), SETTING_CHARS)
+    if isinstance(value, int | float):
+        return trimmed(value)
     return clipped(str(value), SETTING_CHARS)
+
+
+def _group(settings: Mapping[str, Any]) -> str:
+    """`length_window: unit=characters, most=120`: settings under their name, what is not set left out."""
+    flat = dict(_inner(settings))
+    names = [str(flat.pop(key)) for key in ("name", "rule", "kind") if key in flat]
+    name = names[0] + "".join(f" ({other})" for other in names[1:]) if names else ""
+    words = ", ".join(f"{key}={_words(value)}" for key, value in flat.items())
+    return ": ".join(part for part in (name, words) if part)
+
+
+def _inner(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is set, groups within groups opened."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _inner(value)
+        elif value not in EMPTY:
+            yield key, value
 
 
 def _roles(config: Config) -> dict[str, list[str]]:
     """Judge → what it did in this run."""
     judge, train, evaluate = (config.section(name) for name in ("judge", "train", "evaluate"))
+    made = "graded the draws" if config.practises else "made the preferences"
     named = [
-        *(("made the preferences", name) for name in _names(judge, "by")),
+        *((made, name) for name in _names(judge, "by")),
         *(("recorded beside", name) for name in _names(judge, "beside")),
         *(("watched training", name) for name in _names(train, "watch")),
         *(("decided the battles", name) for name in _names(evaluate, "by")),
@@ -129,17 +154,26 @@ def _spent(times: int, used: Usage) -> str:
     return ", ".join(parts)
 
 
-def remarks(run: Run) -> list[str]:
+@dataclass(frozen=True)
+class Remark:
+    text: str
+    warns: bool
+
+
+def remarks(run: Run) -> list[Remark]:
     """Sentences a reader of the headline must not miss."""
-    evaluate, found = run.config.section("evaluate"), []
+    found = [Remark(doubt, warns=True) for round_ in run.rounds for doubt in round_.doubts]
     if run.config.raw and run.config.settings is None:
-        found.append("This version of dressage cannot read the run's config, so overlaps of judges are not told.")
+        unread = "This version of dressage cannot read the run's config, so overlaps of judges are not told."
+        found.append(Remark(unread, warns=True))
     if reason := run.config.raw.get("allow_shared_judges"):
-        found.append(f"Judges that train and judges that test overlap, allowed because: “{reason}”")
-    looks = sum("evaluate" in round_.manifests for round_ in run.rounds)
-    if looks and "split" in evaluate:
-        times = counted(looks, "time", "times")
-        found.append(f"The {evaluate['split']} split was looked at {times} in the rounds of this run.")
+        overlap = f"Judges that train and judges that test overlap, allowed because: “{reason}”"
+        found.append(Remark(overlap, warns=True))
+    looks = Counter(split for round_ in run.rounds for split in round_.looks)
+    for split, n in looks.items():
+        again = ": what is chosen by looking at it, it no longer tests" if n > 1 and split == "test" else ""
+        text = f"The {split} split was looked at {counted(n, 'time', 'times')} in this run{again}."
+        found.append(Remark(text, warns=bool(again)))
     return found
 
 
@@ -179,12 +213,13 @@ class StageRow:
     rows_hash: str = "–"
 
 
-def stages(round_: Round) -> list[StageRow]:
+def stages(round_: Round, config: Config) -> list[StageRow]:
     """What each stage left and what names it."""
     found = []
     for name in STAGES:
         if name not in round_.manifests:
-            found.append(StageRow(name, "begun, not finished" if name in round_.begun else "not run"))
+            waits = "begun, not finished" if name in round_.begun else "not run"
+            found.append(StageRow(name, waits if config.has(name) else "not part of this run"))
             continue
         manifest = round_.manifests[name]
         rows: Counter[str] = Counter()
@@ -194,9 +229,9 @@ def stages(round_: Round) -> list[StageRow]:
             StageRow(
                 name,
                 "done",
-                " · ".join(f"{plain(table)} {number(n)}" for table, n in rows.items()) or "none",
+                " · ".join(counted_rows(plain(table), n) for table, n in rows.items()) or "none",
                 number(len(manifest.shards)),
-                duration(sum(manifest.times.values())),
+                duration(manifest.times["seconds"]) if "seconds" in manifest.times else "–",
                 manifest.fingerprint,
                 manifest.rows_hash,
             )
@@ -214,5 +249,11 @@ def _flat(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]
     for key, value in found.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{plain(key)} · ")
-        else:
+        elif value not in EMPTY and not _is_hash(value):
             yield f"{above}{plain(key)}", number(value) if isinstance(value, int | float) else _words(value)
+
+
+def _is_hash(value: object) -> bool:
+    """A name for machines, or a list of such."""
+    words = value if isinstance(value, list) else [value]
+    return all(isinstance(word, str) and re.fullmatch(r"[0-9a-f]{16,64}", word) for word in words)

@@ -11,6 +11,7 @@ from dressage.records import Battle, Candidate, GateResult, Grade, Measure, Pref
 from dressage.report import battles as sample
 from dressage.report import figures, making
 from dressage.report.headline import guards, guards_in_short, headline, other_measures
+from dressage.report.learnt import learnt
 from dressage.report.reading import Config, Round, Run, read_run
 from dressage.report.wording import visible
 from dressage.store import commit_text
@@ -63,6 +64,7 @@ def _page(run: Run) -> dict[str, Any]:
         "training": figures.training(run.metrics),
         "judges": making.judges(run),
         "remarks": making.remarks(run),
+        "evaluates": run.config.has("evaluate"),
         "config": run.config.text,
     }
 
@@ -96,7 +98,8 @@ def _round(run: Run, round_: Round) -> dict[str, Any]:
         "replies": figures.replies(round_, fought, candidates),
         "battles": _battles(run.config, round_, fought, candidates),
         "failures": making.failures(round_),
-        "stages": making.stages(round_),
+        "stages": making.stages(round_, run.config),
+        "learnt": learnt(round_.facts("train")),
         "facts": making.facts(round_),
     }
 

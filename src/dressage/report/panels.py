@@ -27,27 +27,29 @@ class Group(NamedTuple):
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 46, 12, 10, 40, 196
 
 
-def _frame(x: Scale, y: Scale, *, x_label: str, y_texts: Sequence[tuple[float, str]]) -> list[Markup]:
-    """Grid, ticks and labels of a panel."""
+def _frame(
+    x: Scale, y: Scale, *, x_label: str, y_texts: Sequence[tuple[float, str]], x_step: float = 0.0
+) -> list[Markup]:
+    """Grid, ticks and labels of a panel; ticks on x are at least `x_step` apart."""
     base = _HEIGHT - _BOTTOM
     body = [line(x.start, y(at), x.end, y(at), "grid") for at, _ in y_texts]
     body += [text(x.start - 6, y(at) + 4, words, anchor="end") for at, words in y_texts]
     body.append(line(x.start, base, x.end, base, "axis"))
-    for tick in ticks(x.low, x.high, 5):
+    for tick in ticks(x.low, x.high, 5, least=x_step):
         body.append(line(x(tick), base, x(tick), base + 4, "axis"))
         body.append(text(x(tick), base + 20, trimmed(tick), anchor="middle"))
     body.append(text((x.start + x.end) / 2, _HEIGHT - 3, x_label, anchor="middle", tone="t faint"))
     return body
 
 
-def lines(series: Sequence[Curve], *, title: str, x_label: str) -> Markup:
-    """Curves over a common x; long ones are thinned to bucket means."""
+def lines(series: Sequence[Curve], *, title: str, x_label: str, share: bool = False) -> Markup:
+    """Curves over common steps, which are whole numbers; long ones are thinned to bucket means."""
     drawn = [curve._replace(points=thinned(curve.points)) for curve in series if curve.points]
     xs, ys = ([p[i] for curve in drawn for p in curve.points] for i in (0, 1))
     x_low, x_high = min(xs), max(xs)
     x = Scale(x_low, x_high if x_high > x_low else x_low + 1, _LEFT, NARROW - _RIGHT)
-    y = Scale(*domain(ys, at_most=4), _HEIGHT - _BOTTOM, _TOP)
-    body = _frame(x, y, x_label=x_label, y_texts=[(tick, trimmed(tick)) for tick in ticks(y.low, y.high, 4)])
+    y = Scale(*domain(ys, at_most=4, share=share), _HEIGHT - _BOTTOM, _TOP)
+    body = _frame(x, y, x_label=x_label, y_texts=told_apart(ticks(y.low, y.high, 4)), x_step=1.0)
     for curve in drawn:
         path = "M" + "L".join(f"{x(px):.1f} {y(py):.1f}" for px, py in curve.points)
         body.append(Markup('<path d="{}" class="curve {}"/>').format(path, curve.tone))
@@ -55,6 +57,16 @@ def lines(series: Sequence[Curve], *, title: str, x_label: str) -> Markup:
         dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="dot {}"/>')
         body.append(dot.format(x(last[0]), y(last[1]), curve.tone))
     return svg(NARROW, _HEIGHT, title=title, body=body)
+
+
+def told_apart(at: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks with their words, which have as many digits as it takes to tell one from the next."""
+    words = [trimmed(tick) for tick in at]
+    digits = 0
+    while len(set(words)) < len(words) and digits < 15:
+        digits += 1
+        words = [f"{tick:,.{digits}f}".replace("-", "−") for tick in at]
+    return list(zip(at, words, strict=True))
 
 
 def thinned(points: Sequence[tuple[float, float]], at_most: int = 240) -> list[tuple[float, float]]:

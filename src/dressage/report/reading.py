@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from dressage.doubts import doubts
 from dressage.reading import unfit
 from dressage.records import Record
 from dressage.settings import RunSettings
@@ -32,6 +33,16 @@ class Config:
         found = self.raw.get(name, None)
         return found if isinstance(found, dict) else {}
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage is part of the run; of a config that cannot be read nobody knows that it is not."""
+        return not self.raw or self.raw.get(stage, None) is not None
+
+    @property
+    def practises(self) -> bool:
+        """Whether the trainer draws for itself, so that the judge grades draws and makes no preferences."""
+        train = self.settings.train if self.settings else None
+        return train is not None and train.trainer.learns_from == "prompts"
+
 
 @dataclass(frozen=True)
 class Round:
@@ -50,6 +61,19 @@ class Round:
     def outdated(self) -> str | None:
         """Why the evaluation that is there is not the run's result, or null."""
         return unfit(self.folder, "evaluate") if "evaluate" in self.manifests else None
+
+    @property
+    def doubts(self) -> list[str]:
+        """What the rows of the finished stages say against building on them."""
+        found = [(stage, doubt) for stage, m in self.manifests.items() for doubt in doubts(self.folder / stage, m)]
+        return [f"{stage.capitalize()}: {doubt}." for stage, doubt in found]
+
+    @property
+    def looks(self) -> list[str]:
+        """The splits that finished evaluations looked at, those that were moved aside included."""
+        folders = [self.folder / "evaluate", *self.folder.glob("evaluate.old-*")]
+        manifests = [manifest for folder in folders if (manifest := manifest_of(folder))]
+        return [str(manifest.facts["split"]) for manifest in manifests if "split" in manifest.facts]
 
     def facts(self, stage: str) -> Mapping[str, Any]:
         return self.manifests[stage].facts if stage in self.manifests else {}
