@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dressage.store import append_line, lines_of
+from dressage.store import Manifest, append_line, finish_stage, lines_of
 from run_parts import changed, manifest, prompts_file, small
 
 ROOT = Path(__file__).parents[1]
@@ -233,3 +233,18 @@ def test_whoever_stops_a_run_is_told_that_it_goes_on(
     assert said.splitlines()[-1] == "stopped; what was committed is kept, and the same command goes on from here"
     assert "Traceback" not in said
     assert dressage("run", config(tmp_path, plain), cwd=tmp_path).returncode == 0
+
+
+def test_a_run_that_only_trains_ends_with_what_its_training_came_to(tmp_path: Path) -> None:
+    facts = {"held_out/accuracy": 0.8, "held_out/accuracy_low": 0.6, "held_out/accuracy_high": 0.9}
+    facts |= {"held_out/prompts": 20, "held_out/length_only_accuracy": 0.5}
+    place = tmp_path / "rm" / "round-0" / "train"
+    blank = {"stage": "train", "fingerprint": "f", "parts": {}, "shards": [], "rows_hash": "h", "times": {}}
+    finish_stage(place, Manifest.model_validate(blank | {"facts": facts}))
+    code = "from pathlib import Path; from dressage.cli import _summary; _summary(Path('rm'))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-3:] == [
+        "training",
+        "pairs told apart rightly  80.0 % [60.0, 90.0] on 20 held-out prompts",
+        "by length alone           50.0 %",
+    ]

@@ -14,6 +14,7 @@ from dressage.stages._stage import StageError
 from dressage.standing import Job, RunRefused, stage_folder, standings
 from dressage.store import StoreError, append_line, lines_of, locked, rows_of
 from run_parts import Quiet, changed, files, jsonl, manifest, prompts_file, run, small, trained
+from run_parts import told as all_told
 
 Plain = dict[str, Any]
 DONE = ["data: already there", "judge: already there"]
@@ -435,3 +436,9 @@ def test_a_judge_that_cannot_be_opened_stops_before_anything_is_drawn(tmp_path: 
         with pytest.raises((ValueError, LookupError), match=told):
             run(plain, tmp_path / "runs")
         assert not (tmp_path / "runs" / "small" / "round-0").exists()
+
+
+def test_a_judge_that_tells_nothing_apart_is_said_at_the_end_of_its_stage(tmp_path: Path, plain: Plain) -> None:
+    said = all_told(changed(plain, models__writer={"kind": "scripted", "says": "Yes."}), tmp_path)
+    assert any(line.startswith("judge: warning: its preferences come from 0 of 3 prompts") for line in said)
+    assert not any("warning" in line for line in all_told(changed(plain, name="other"), tmp_path))

@@ -16,7 +16,13 @@ WORDS = {
     "watch_failures": "failure of the watch judge",
 }
 """Facts that count what was left out."""
-STARTS = ("left_out: ", "failures of ", "failed draws: ", "undecided by ")
+STARTS = {
+    "left_out: ": "",
+    "failures of ": "failure of ",
+    "failed draws: ": "failed draw: ",
+    "undecided by ": "undecided by ",
+}
+"""How such a fact's name may begin otherwise, and what one of what it counts is called."""
 
 
 def left_out(facts: Mapping[str, object]) -> str | None:
@@ -39,5 +45,13 @@ def counted_rows(table: str, n: int) -> str:
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:
     for name, n in facts.items():
-        if isinstance(n, int) and n and (name in WORDS or name.startswith(STARTS)):
-            yield f"{n:,} × {WORDS.get(name, name.removeprefix('left_out: '))}"
+        if isinstance(n, int) and n and (name in WORDS or name.startswith(tuple(STARTS))):
+            yield f"{n:,} × {_one(name)}"
+
+
+def _one(name: str) -> str:
+    """A fact that counts, as one of what it counts."""
+    if name in WORDS:
+        return WORDS[name]
+    start = next(start for start in STARTS if name.startswith(start))
+    return STARTS[start] + name.removeprefix(start)
