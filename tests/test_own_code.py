@@ -27,6 +27,6 @@ def test_it_imports_what_lies_beside_it_and_two_folders_do_not_mix(tmp_path):
 def test_a_file_that_fails_leaves_the_path_as_it_was(tmp_path):
     before = list(sys.path)
     (tmp_path / "my.py").write_text("1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ValueError, match=r"my\.py:1: ZeroDivisionError"):
         run_file(tmp_path / "my.py", name="mine")
     assert sys.path == before
