@@ -1,6 +1,9 @@
 """The local model against plain forward passes and `generate`: the sampler, labels, log-probabilities, adapters."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,3 +281,15 @@ def test_a_hub_name_is_its_owners(tiny_model, tmp_path, monkeypatch):
     shutil.copytree(tiny_model, owned)
     assert Settings(path=f"someone-else/{name}").resolve().folder == owned
     assert Settings(path=f"HuggingFaceTB/{name}").resolve().folder == before
+
+
+def test_a_hub_that_cannot_be_reached_is_said_in_one_line() -> None:
+    code = (
+        "from dressage.models.local import Settings\n"
+        "try:\n    Settings(path='nobody/nothing').resolve()\n"
+        "except ValueError as error:\n    print(error)\n"
+    )
+    offline = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | offline, capture_output=True, text=True)
+    assert done.stdout.startswith("the hub does not give model nobody/nothing"), done.stderr
+    assert "fetch_demo_model.py" in done.stdout

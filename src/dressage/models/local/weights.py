@@ -106,6 +106,7 @@ def _checked_model(folder: Path) -> Path:
 
 def _commit(name: str, revision: str | None) -> str:
     """The commit a hub name stands for: from the hub's cache, else from the hub itself."""
+    from httpx2 import HTTPError  # what huggingface_hub speaks to the hub with, and lets through
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -121,8 +122,9 @@ def _commit(name: str, revision: str | None) -> str:
         )
     try:
         return str(HfApi().model_info(name, revision=revision).sha)
-    except OSError as error:  # huggingface_hub's HTTP errors are OSErrors
+    except (OSError, HTTPError) as error:  # huggingface_hub's own are OSErrors; no connection is not
         raise ValueError(
-            f"the hub does not give model {name} (revision {revision or 'main'}): {error}; check the name,"
-            " log in with `hf auth login`, or give a folder"
+            f"the hub does not give model {name} (revision {revision or 'main'}): {error}; check the name and the"
+            " network, log in with `hf auth login`, or give a folder (the demo model comes from"
+            " scripts/fetch_demo_model.py)"
         ) from error
