@@ -1,6 +1,9 @@
 """The hub kind on local files and folders, and its errors without a network."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -115,3 +118,15 @@ def test_a_broken_file_is_named(tmp_path):
 def test_settings_that_name_no_rows_are_refused(fields):
     with pytest.raises(ValidationError):
         Settings(**fields)
+
+
+def test_a_hub_that_cannot_be_reached_is_said_in_one_line() -> None:
+    code = (
+        "from dressage.sources._rows import SourceError\n"
+        "from dressage.sources.hub import Settings\n"
+        "try:\n    Settings(name='nobody/nothing').content()\n"
+        "except SourceError as error:\n    print(error)\n"
+    )
+    offline = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | offline, capture_output=True, text=True)
+    assert done.stdout.startswith("cannot tell which commit of data set 'nobody/nothing'"), done.stderr

@@ -78,6 +78,7 @@ class Settings(RowSettings):
 
 
 def _resolved(name: str, revision: str | None) -> str:
+    from httpx2 import HTTPError  # no connection: huggingface_hub lets it through
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -85,7 +86,7 @@ def _resolved(name: str, revision: str | None) -> str:
     cached = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}", "refs", revision or "main")
     try:
         return cached.read_text().strip() if offline else str(HfApi().dataset_info(name, revision=revision).sha)
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+    except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as error:
         raise SourceError(
             f"cannot tell which commit of data set {name!r} is meant{' while offline' if offline else ''} "
             f"({type(error).__name__}); write its 40-digit commit as `revision:`, go online, "
