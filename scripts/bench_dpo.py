@@ -189,7 +189,7 @@ def as_text(tokenizer: Any, pairs: Sequence[Any], *, batch: int) -> list[Mapping
         ValueError: trl would make other tokens of a text than we train on.
     """
     from dressage.trainers._plan import plan
-    from dressage.trainers.dpo.batches import tokenised
+    from dressage.trainers._pairs import tokenised
 
     tokens = [tokenised(pair, tokenizer) for pair in pairs]
     order = [i for some in plan([t.length for t in tokens], seed=SEED, epoch=0, batch=batch, micro=1) for i in some]
