@@ -188,8 +188,8 @@ def as_text(tokenizer: Any, pairs: Sequence[Any], *, batch: int) -> list[Mapping
     Raises:
         ValueError: trl would make other tokens of a text than we train on.
     """
-    from dressage.trainers._plan import plan
     from dressage.trainers._pairs import tokenised
+    from dressage.trainers._plan import plan
 
     tokens = [tokenised(pair, tokenizer) for pair in pairs]
     order = [i for some in plan([t.length for t in tokens], seed=SEED, epoch=0, batch=batch, micro=1) for i in some]
