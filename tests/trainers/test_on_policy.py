@@ -15,7 +15,9 @@ from dressage.models.local.model import LocalModel
 from dressage.models.local.model import open as open_local
 from dressage.plugins import open_kind, settings_of
 from dressage.protocols import Trained
-from dressage.trainers._on_policy.alarms import TrainingStopped
+from dressage.trainers._on_policy import AlarmSettings
+from dressage.trainers._on_policy.alarms import Alarms, TrainingStopped
+from dressage.trainers._on_policy.telling import mean_of
 
 KINDS = ("ppo", "grpo", "rloo")
 COMMON = 120
@@ -184,6 +186,23 @@ def test_a_judge_that_fails_too_often_stops_the_training(local, tmp_path) -> Non
     result, _, _ = trained(local, tmp_path, gym)  # mended, it goes on
     assert result.step == 3
     assert gym.drawn == [1, 2, 2, 3]
+
+
+def test_an_update_without_grades_is_no_zero(local, tmp_path) -> None:
+    fails = iter([False] * 16 + [True] * 16 + [False] * 32)
+    gym = Gym(local, lambda c: None if next(fails) else 0.25 + c.index / 10)
+    result, desk, _ = trained(local, tmp_path, gym, updates=4, alarms={"failures_at_most": 1.0})
+    assert ["objective/scores" in line for line in desk.lines] == [True, False, True, True]
+    assert result.facts["end/score"] == pytest.approx(0.4)
+    assert mean_of("score", [{"score": 0.4}, {"length": 3.0}, {"score": 0.6}]) == pytest.approx(0.5)
+
+
+def test_a_watch_judge_without_grades_beside_it_rings_no_alarm() -> None:
+    alarms = Alarms(AlarmSettings(watch_falls_by=0.1, patience=1))
+    alarms.watch(0.9, update=1)  # nothing graded yet: not a mean of 0 that later grades rise from
+    alarms.look({"objective/scores": 0.5}, update=2)
+    alarms.watch(0.6, update=2)
+    assert alarms.watched == [(0.6, 0.5)]
 
 
 def test_a_policy_that_runs_away_stops_the_training(local, tmp_path) -> None:

@@ -54,7 +54,9 @@ class Alarms:
         Raises:
             TrainingStopped: it falls while the grades rise, `patience` looks in a row.
         """
-        mean = sum(self.scores) / len(self.scores) if self.scores else 0.0
+        if not self.scores:
+            return  # nothing was graded since the last look, so nothing says whether the grades rose
+        mean = sum(self.scores) / len(self.scores)
         self.scores = []
         self.watched.append((prefers, mean))
         best, then = max(self.watched)

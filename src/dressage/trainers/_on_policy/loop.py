@@ -26,7 +26,7 @@ from dressage.trainers._on_policy.learner import CriticRates, Learner
 from dressage.trainers._on_policy.roles import Roles
 from dressage.trainers._on_policy.rollout import Rollout, rollout_of
 from dressage.trainers._on_policy.scoring import Scoring, scored, start_gap
-from dressage.trainers._on_policy.telling import Clock, about, short
+from dressage.trainers._on_policy.telling import Clock, about, mean_of, short
 from dressage.trainers._on_policy.trackers import trackers
 from dressage.trainers._policy import layout_for
 
@@ -271,5 +271,5 @@ class _Run:
             "layout": self.standing.layout or "",
             **learnt,
             **{f"start/{name}": x for name, x in said[0].items()},
-            **{f"end/{name}": sum(one.get(name, 0.0) for one in last) / len(last) for name in said[-1]},
+            **{f"end/{name}": mean_of(name, last) for name in said[-1]},
         }

@@ -34,6 +34,12 @@ def short(told: Mapping[str, float]) -> dict[str, float]:
     return {name: told[key] for name, key in named.items() if key in told}
 
 
+def mean_of(name: str, said: Sequence[Mapping[str, float]]) -> float:
+    """Over the updates that said it: one whose every judgement failed has no grade, and 0 would be one."""
+    known = [one[name] for one in said if name in one]
+    return sum(known) / len(known)
+
+
 class Clock:
     """Seconds by phase; they are no part of what must be equal after a resume."""
 
