@@ -123,7 +123,7 @@ def test_killed_at_any_step_it_ends_the_same(local, tmp_path, kind: str) -> None
         again = opened(kind, local, gym).train(data_of(kind), local, other.workplace)
         weights = [(r.adapter / "adapter_model.safetensors").read_bytes() for r in (whole, again)]
         assert weights[0] == weights[1]
-        assert again.facts == whole.facts
+        assert list(again.facts.items()) == list(whole.facts.items())  # in one order: the model card lists them
         assert timeless(other.lines) == timeless(desk.lines)
 
 

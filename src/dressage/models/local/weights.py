@@ -70,8 +70,12 @@ def checked_adapter(folder: Path) -> Path:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File (relative to `folder`) → sha256; a file of unchanged path, size and time is not read again."""
-    return hashes_of(folder, [f for f in folder.rglob("*") if f.is_file() and not _hidden(f.relative_to(folder))])
+    """File (relative to `folder`) → sha256; a file of unchanged path, size and time is not read again.
+
+    What a model card says is no part of the model.
+    """
+    files = (f for f in folder.rglob("*") if f.is_file() and f.suffix != ".md")
+    return hashes_of(folder, [f for f in files if not _hidden(f.relative_to(folder))])
 
 
 def identity(source: Source) -> str:

@@ -53,7 +53,7 @@ def write(folder: Path, learner: Learner, standing: Standing) -> None:
         },
         "witnesses": [w.memory() for w in learner.witnesses()],
     }
-    (folder / WORDS).write_text(json.dumps(words, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / WORDS).write_text(json.dumps(words) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()
