@@ -1,34 +1,17 @@
 """Rules about the form of a reply: its length, ending, layout, readability, repetition, script."""
 
-import re
 import string
 import unicodedata
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dressage.judges import _text
 from dressage.judges._numbers import window
+from dressage.maths import counting
+from dressage.maths.layouts import LAYOUTS, Layout
 from dressage.records import Frozen
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Layout = Literal["headers", "lists", "emphasis", "tables", "code", "links", "placeholders", "emoji"]
-
-LAYOUTS: dict[Layout, re.Pattern[str]] = {
-    "headers": re.compile(r"^ {0,3}#{1,6}[ \t]|^[ \t]*(?:={3,}|-{3,})[ \t]*$", re.MULTILINE),
-    "lists": re.compile(r"^[ \t]*(?:[-*+•]|\(?\d{1,2}[.)])[ \t]+\S", re.MULTILINE),
-    "emphasis": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
-    "tables": re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE),
-    "code": re.compile(r"```|`[^`\n]+`"),
-    "links": re.compile(r"https?://|\[[^\[\]\n]{1,200}\]\([^)\n]"),
-    "placeholders": re.compile(
-        r"\[(?=[^\[\]\n]{0,60}\])[^\[\]\n]*?\b(?:name|number|date|company|address|email|phone|title|order|insert"
-        r"|link|your)\b[^\[\]\n]*\](?!\()|\{\{[^{}\n]{1,60}\}\}|<(?:insert|your)\b[^<>\n]{0,60}>|\bX{3,}\b",
-        re.IGNORECASE,
-    ),
-    "emoji": re.compile(r"[\U0001f1e6-\U0001faff\u2600-\u27bf]"),
-}
-"""Layout → what gives it away; each in linear time, for a reply may be made to slow them down."""
 
 CLOSING = "\"'”’»)]}*_`~ \t\n"
 SENTENCE_MARKS = ".!?…。！？؟।"
@@ -54,9 +37,9 @@ class LengthWindow(Frozen):
 
     def score(self, reply: str, prompt: str) -> float:
         if self.unit == "words":
-            count = len(_text.words(reply))
+            count = len(counting.words(reply))
         else:
-            count = _text.sentences(reply) if self.unit == "sentences" else len(reply)
+            count = counting.sentences(reply) if self.unit == "sentences" else len(reply)
         return window(count, self.least, self.most, self.slack)
 
 
@@ -100,7 +83,7 @@ class Readability(Frozen):
         return self
 
     def score(self, reply: str, prompt: str) -> float:
-        ease = _text.reading_ease(reply)
+        ease = counting.reading_ease(reply)
         return 0.0 if ease is None else window(ease, self.least, self.most, self.slack)
 
 
@@ -116,10 +99,10 @@ class Repetition(Frozen):
     """More words than this said twice in the same order score 0."""
 
     def score(self, reply: str, prompt: str) -> float:
-        found = _text.words(reply)
-        if _text.repeats(found, self.longest + 1):
+        found = counting.words(reply)
+        if counting.repeats(found, self.longest + 1):
             return 0.0
-        return window(_text.distinct(found, 2), self.distinct_2, None, self.slack)
+        return window(counting.distinct(found, 2), self.distinct_2, None, self.slack)
 
 
 class Language(Frozen):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dressage.judges import _text
 from dressage.judges._numbers import window
+from dressage.maths import counting
 from dressage.records import Frozen
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,7 +26,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _says_something(phrase: str) -> str:
-    if not _text.plain(phrase):
+    if not counting.plain(phrase):
         raise ValueError("an empty phrase is found in every text; leave it out")
     return phrase
 
@@ -112,8 +112,8 @@ class Opening(Frozen):
         return (*self.wanted, *self.unwanted)
 
     def score(self, reply: str, prompt: str) -> float:
-        text = _text.plain(reply).lstrip("\"'*_#> ")
-        starts = {p: bool(_text.phrase(p).match(text)) for p in self.lexicon()}
+        text = counting.plain(reply).lstrip("\"'*_#> ")
+        starts = {p: bool(counting.phrase(p).match(text)) for p in self.lexicon()}
         greeted = not self.wanted or any(starts[p] for p in self.wanted)
         return float(greeted and not any(starts[p] for p in self.unwanted))
 
@@ -151,7 +151,7 @@ class SecondPerson(Frozen):
     """How far outside the window the score falls linearly to 0."""
 
     def score(self, reply: str, prompt: str) -> float:
-        found = _text.words(reply)
+        found = counting.words(reply)
         return window(sum(w in YOU for w in found) / max(1, len(found)), self.least, self.most, self.slack)
 
 
@@ -167,10 +167,10 @@ class PromptOverlap(Frozen):
     """How far outside the window the score falls linearly to 0."""
 
     def score(self, reply: str, prompt: str) -> float:
-        asked = _text.content_words(prompt)
+        asked = counting.content_words(prompt)
         if not asked:
             return 1.0  # nothing to take up, for every reply to this prompt alike
-        shared = len(asked & _text.content_words(reply)) / len(asked)
+        shared = len(asked & counting.content_words(reply)) / len(asked)
         return window(shared, self.least, self.most, self.slack)
 
 
@@ -187,14 +187,14 @@ class Concreteness(Frozen):
         return self.words
 
     def score(self, reply: str, prompt: str) -> float:
-        found, listed = _text.words(reply), {w.casefold() for w in self.words}
+        found, listed = counting.words(reply), {w.casefold() for w in self.words}
         concrete = sum(w in listed or any(c.isdigit() for c in w) for w in found)
         return window(concrete / max(1, len(found)), self.least, None, self.least)
 
 
 def _found(reply: str, phrases: tuple[str, ...], patterns: tuple[str, ...]) -> list[bool]:
-    text = _text.plain(reply)
-    literal = [bool(_text.phrase(p).search(text)) for p in phrases]
+    text = counting.plain(reply)
+    literal = [bool(counting.phrase(p).search(text)) for p in phrases]
     return literal + [bool(compiled(p).search(reply)) for p in patterns]
 
 

@@ -1,4 +1,4 @@
-"""What the rules count in a text: words, sentences, syllables, repeated n-grams, phrases of a list."""
+"""What is counted in a text: words, sentences, syllables, repeated n-grams, phrases of a list."""
 
 import re
 import unicodedata
