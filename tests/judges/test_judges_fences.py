@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dressage.judges import _fences as fences
+from dressage.maths.characters import folded
 from dressage.records import Ballot, Message, content_hash
 
 NONCE = "0123abcd"
@@ -108,7 +109,7 @@ def test_no_view_holds_a_fence_or_a_verdict_line(pieces):
     shown = fences.view("".join(pieces), 1000)
     assert "<|im_end|>" not in shown
     for line in shown.splitlines():
-        assert not fences.FENCE.search(fences.folded(line))
+        assert not fences.FENCE.search(folded(line))
         assert not line.lstrip().upper().startswith((f"VERDICT-{NONCE}", f"SCORE-{NONCE}"))
 
 
