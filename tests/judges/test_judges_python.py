@@ -56,25 +56,56 @@ def test_its_criteria_are_kept(file, ballot, tools):
 
 
 @pytest.mark.parametrize(
+    ("returned", "problem"), [("null", "no score"), ("NaN", "no number"), ("{", "raised JSONDecodeError")]
+)
+def test_what_says_nothing_of_one_reply_is_unreadable(file, ballot, tools, returned, problem):
+    with pytest.raises(Unreadable, match=problem):
+        opened(file, "answer", tools).read(ballot(returned), [])
+
+
+@pytest.mark.parametrize(
     ("returned", "problem"),
     [
-        ("null", "no score"),
-        ("NaN", "outside"),
-        ("Infinity", "outside"),
-        ("1.01", "outside"),
+        ("1.01", r"outside \[0, 1\]. Bring the whole scale into"),
         ("-0.5", "outside"),
         ('"0.5"', "str '0.5' as score, not a number"),
-        ("[1]", "list"),
+        ("[1, 0.5]", "list .* called once for each reply"),
         ("{}", "a dict has `score`"),
         ('{"score": 0.5, "crit": {}}', "a dict has `score`"),
         ('{"score": 0.5, "criteria": {"tone": 2}}', "2.0 as tone, outside"),
         ('{"score": 0.5, "criteria": 3}', "int as criteria"),
-        ("{", "raised JSONDecodeError"),
     ],
 )
-def test_anything_else_is_unreadable(file, ballot, tools, returned, problem):
-    with pytest.raises(Unreadable, match=problem):
+def test_another_protocol_is_stopped_at_its_first_answer(file, ballot, tools, returned, problem):
+    with pytest.raises(python.Misused, match=problem):
         opened(file, "answer", tools).read(ballot(returned), [])
+
+
+def test_rounding_is_no_other_scale(file, ballot, tools):
+    judge = opened(file, "answer", tools)
+    assert [judge.read(ballot(x), []).score for x in ("1.0000001", "-0.0000001")] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("def f(prompt, reply): return 1", r"takes \(prompt, reply\), and is given .* too many positional"),
+        ("def f(completions, **kwargs): return [1]", "too many positional"),
+        ("def f(prompt, reply, reference, weight): return 1", "missing a required argument: 'weight'"),
+        ("async def f(prompt, reply, reference): return 1", "async or yields"),
+        ("def f(prompt, reply, reference): yield 1", "async or yields"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_told_before_it_is(tmp_path, tools, written, problem):
+    (tmp_path / "my.py").write_text(written + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"(?s)my.py:f` names a function .*{problem}"):
+        opened(tmp_path / "my.py", "f", tools)
+
+
+@pytest.mark.parametrize("written", ["def f(*given): return 1", "def f(a, b, c, d=1): return d", "f = max"])
+def test_a_function_that_can_be_called_is_taken(tmp_path, tools, written):
+    (tmp_path / "my.py").write_text(written + "\n", encoding="utf-8")
+    assert opened(tmp_path / "my.py", "f", tools).compares is False
 
 
 def test_its_exceptions_are_unreadable_and_named(file, ballot, tools):
@@ -87,7 +118,7 @@ def test_no_return_value_makes_a_score_outside_0_and_1(value):
     from dressage.records import Ballot, Message
 
     judge = python.Python("f", lambda prompt, reply, reference: value)
-    with contextlib.suppress(Unreadable):
+    with contextlib.suppress(Unreadable, python.Misused):
         assert 0 <= judge.read(Ballot(messages=(Message(role="user", content=""),), texts=("",)), []).score <= 1
 
 
