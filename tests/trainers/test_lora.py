@@ -39,7 +39,7 @@ def test_saved_adapter_has_equal_logits_in_plain_peft(backbone, tmp_path: Path) 
     with torch.no_grad():
         assert torch.equal(backbone.module(IDS).logits, plain)
         again = PeftModel.from_pretrained(backbone.module, str(tmp_path / "a"))(IDS).logits
-    assert torch.equal(again, trained)
+    assert torch.allclose(again, trained, atol=1e-5)  # ours were merged
     assert not torch.allclose(again, plain)
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())

@@ -19,6 +19,8 @@ class LoraSettings(Frozen):
     """Dropout before A, while training only."""
     targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     """Ends of module names, e.g. [q_proj, v_proj]; all-linear: every linear layer but the output head."""
+    merge: bool = True
+    """On a CPU in fp32, compute with W + (alpha / r) · B A, made once a step: faster, for a copy of the weights."""
 
 
 class LoraTrainerSettings(TrainerSettings):

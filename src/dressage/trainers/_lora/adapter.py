@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dressage.trainers._lora import LoraSettings
+from dressage.trainers._lora.merged import merge_products
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -43,6 +44,8 @@ def adapted(module: Any, lora: LoraSettings, *, seed: int, start: Path | None) -
         try:
             if start is not None:
                 _copy_into(model, start, lora)
+            if lora.merge:
+                merge_products(model)
             yield model
         finally:
             model.unload()
