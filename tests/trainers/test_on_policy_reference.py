@@ -33,10 +33,18 @@ def plain_logits(model: Any, prompt: list[int], reply: tuple[int, ...]) -> tuple
     return logprob[range(len(reply)), list(reply)], out.hidden_states[-1][0, at]
 
 
+def unit(hidden: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and length 1."""
+    middle = hidden - hidden.mean()
+    return middle / (middle.square().sum() + 1e-5 * len(hidden)).sqrt()
+
+
 def plain_ppo(model: Any, updates: list[Any], tokenizer: Any, asked: dict[str, Any], s: Any) -> dict[str, Any]:
     """PPO with GAE and a linear critic as a textbook would write it: one reply at a time, Python lists for GAE."""
     weights = [p for p in model.parameters() if p.requires_grad]
-    head, bias = torch.zeros(model.config.hidden_size, requires_grad=True), torch.zeros(1, requires_grad=True)
+    first = [grade.score for _, grade in updates[0]]
+    head = torch.zeros(model.config.hidden_size, requires_grad=True)
+    bias = torch.tensor([sum(first) / len(first)], requires_grad=True)
     actor = torch.optim.AdamW(weights, s.learning_rate, weight_decay=0)
     critic = torch.optim.AdamW([head, bias], s.critic.learning_rate, weight_decay=0)
     for rows in updates:
@@ -47,7 +55,7 @@ def plain_ppo(model: Any, updates: list[Any], tokenizer: Any, asked: dict[str, A
                 _, hidden = plain_logits(model, prompt, candidate.token_ids)
                 with model.disable_adapter():
                     reference, _ = plain_logits(model, prompt, candidate.token_ids)
-                values = [float(h @ head + bias) for h in hidden]
+                values = [float(unit(h) @ head + bias) for h in hidden]
             rewards = [
                 -s.kl.coefficient * (old - float(ref)) for old, ref in zip(candidate.logprobs, reference, strict=True)
             ]
@@ -72,7 +80,7 @@ def plain_ppo(model: Any, updates: list[Any], tokenizer: Any, asked: dict[str, A
                     policy_loss = policy_loss - torch.min(
                         ratio * advantage, torch.clamp(ratio, 1 - s.clip, 1 + s.clip) * advantage
                     )
-                    value = hidden[t].detach() @ head + bias[0]
+                    value = unit(hidden[t].detach()) @ head + bias[0]
                     near = torch.clamp(value, values[t] - s.critic.clip, values[t] + s.critic.clip)
                     value_loss = value_loss + torch.max((value - returns[t]) ** 2, (near - returns[t]) ** 2) / 2
             for optimizer, loss, parameters in ((actor, policy_loss, weights), (critic, value_loss, [head, bias])):
@@ -91,7 +99,7 @@ def test_ppo_is_a_plainly_written_ppo(local: LocalModel, tmp_path: Path) -> None
         kl={"kind": "fixed", "coefficient": 0.05},
         learning_rate=2e-3,
         gamma=0.97,
-        critic={"kind": "head", "warmup_updates": 0, "learning_rate": 5e-3, "clip": 0.05},
+        critic={"kind": "head", "warmup_updates": 0, "learning_rate": 5e-2, "clip": 0.05},
     )
     gym, desk = Gym(local, share_below(COMMON)), Desk(tmp_path)
     result = open_kind(s, practice=gym.practice()).train(prompts(8), local, desk.workplace)

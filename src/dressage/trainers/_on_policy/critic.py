@@ -10,7 +10,11 @@ from dressage.trainers._on_policy.roles import Roles
 
 
 class ValueHead(nn.Module):
-    """V = w · h + b in fp32; zero at the start, so that the first advantages are the returns."""
+    """V = w · h' + b in fp32, h' being h brought to mean 0 and length 1.
+
+    A hidden state is tens to hundreds long, and Adam moves every weight by the rate whatever the gradient: on h as it
+    is one step of 1e-3 would move a value by more than grades ever differ.
+    """
 
     def __init__(self, width: int, device: torch.device) -> None:
         super().__init__()
@@ -19,8 +23,16 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden_ND: Tensor) -> Tensor:
-        value_N: Tensor = self.linear(hidden_ND.float())[:, 0]
+        width = hidden_ND.shape[-1]
+        value_N: Tensor = self.linear(nn.functional.layer_norm(hidden_ND.float(), (width,)) / width**0.5)[:, 0]
         return value_N
+
+    @torch.no_grad()
+    def expect(self, value: float) -> None:
+        """Says `value` of everything: the mean grade of the first rollout, or else the end of every early reply would
+        look like a surprise, which GAE hands to the tokens before it."""
+        self.linear.weight.zero_()
+        self.linear.bias.fill_(value)
 
 
 class Critic:

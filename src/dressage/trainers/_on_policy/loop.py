@@ -217,6 +217,8 @@ class _Run:
         if self.standing.layout is None:
             with self.roles.wearing("reference") as module:
                 self.standing.layout = layout_for(module, rollout.forks)
+            if self.learner.critic is not None:
+                self.learner.critic.head.expect(float(rollout.score_S.mean()))
         return Scoring(
             "shared" if self.standing.layout == "shared" else "apart",
             microbatch=self.settings.microbatch_prompts,

@@ -13,7 +13,7 @@ class _CriticSettings(Frozen):
     """What both critics have."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
-    """Rate of the critic's own AdamW; a head alone bears much more than an adapter."""
+    """Rate of the critic's own AdamW; a head alone bears much more than an adapter: its features have length 1."""
     warmup_updates: int = Field(2, ge=0)
     """Updates in which only the critic learns: an advantage over a critic that knows nothing is noise."""
     clip: float = Field(0.2, gt=0)
@@ -40,6 +40,8 @@ class AdapterSettings(_CriticSettings):
 
 class Settings(OnPolicySettings):
     """The KL to the reference is taken off the reward token by token; a critic's values make advantages (GAE)."""
+
+    code_version = 2
 
     kind: Literal["ppo"] = "ppo"
     per_prompt: int = Field(1, ge=1, le=256)
