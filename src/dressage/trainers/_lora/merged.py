@@ -3,6 +3,7 @@
 T tokens · I, O width in and out · R rank.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ def merge_products(module: nn.Module) -> None:
     weights in memory, and pays where arithmetic is what one waits for: on a CPU, in fp32 (half precision would round
     the update away), without dropout. Everywhere else a layer computes as peft wrote it.
     """
-    for layer in module.modules():
+    layers: Iterator[Any] = module.modules()
+    for layer in layers:
         if type(layer) is Linear and type(layer.get_base_layer()) is nn.Linear and "forward" not in vars(layer):
             layer.forward = _Merged(layer)
 
