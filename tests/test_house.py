@@ -44,6 +44,7 @@ GROUND = {
     "protocols",
     "store",
     "checkpoints",
+    "company",
     "seeds",
     "tokens",
     "plugins",
@@ -53,10 +54,12 @@ GROUND = {
     "leftovers",
     "doubts",
     "own_code",
+    "extras",
+    "toolbox",
 }
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
 VIEWS = {"report", "harmless", "terminal", "reading", "comparing", "showing", "doctor"}
-FRAME = {"standing", "handover", "pipeline", "planning"}
+FRAME = {"standing", "handover", "pipeline", "assisting", "planning"}
 FOUNDATION = {"maths"} | GROUND
 MAY_IMPORT: dict[str, set[str]] = {
     "maths": {"maths"},
