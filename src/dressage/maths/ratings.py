@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dressage.maths.bradley_terry import Fit, Floats, Rows, fit
-from dressage.maths.open_ends import ends
 from dressage.maths.leaderboard import Rating, Ratings, Standing, StyleEffect, statements, style_statements
+from dressage.maths.open_ends import ends
 from dressage.maths.stats import Estimate, elo_of_rate, t_quantile
 from dressage.maths.style_control import relative_differences
 from dressage.maths.win_graph import Place, graph_of, places, restricted
