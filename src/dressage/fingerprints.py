@@ -53,7 +53,7 @@ def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:
 
 def parts_of(settings: RunSettings, stage: Stage, inputs: Mapping[Stage, Manifest]) -> dict[str, JsonValue]:
     """Everything the stage's output is a function of, as plain JSON; its hash is the fingerprint."""
-    models = sorted(_models(settings, stage))
+    models = sorted(models_of(settings, stage))
     ours = [name for name in models if settings.models[name].kind not in WITHOUT_TORCH]
     return {
         "stage": stage,
@@ -139,7 +139,8 @@ def with_members(settings: RunSettings, names: list[str]) -> Iterator[str]:
         yield from with_members(settings, list(settings.judges[name].members()))
 
 
-def _models(settings: RunSettings, stage: Stage) -> set[str]:
+def models_of(settings: RunSettings, stage: Stage) -> set[str]:
+    """The names of the models that a stage uses, those that its judges ask included."""
     asked = {m for judge in _judges(settings, stage) for m in settings.judges[judge].models_asked()}
     match stage:
         case "data":

@@ -1,6 +1,6 @@
 """The loop over stages: what is done is skipped, what changed is refused or redone, a crash is resumed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +9,10 @@ from dressage import config
 from dressage.accounts import Accounts
 from dressage.clock import counting
 from dressage.doubts import doubts
-from dressage.fingerprints import Stage, inputs_of, parts_of, with_members
+from dressage.fingerprints import Stage, inputs_of, models_of, parts_of, with_members
 from dressage.handover import move_aside, take_over
 from dressage.leftovers import left_out
-from dressage.protocols import ModelSettings, Progress
+from dressage.protocols import ModelSettings, Progress, Settings
 from dressage.records import Checkpoint, content_hash
 from dressage.settings import RunSettings, TrainSection
 from dressage.stages._attempts import Attempts, remember
@@ -64,6 +64,7 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
     with locked(folder):
         accept(settings, job, folder)
         if any(found.state != "done" for found in standings(settings, job.root)):
+            _usable(settings, [stage for stage in configured(settings) if job.only in (None, stage)])
             _openable(settings, folder)
         resolved = config.dump(settings)
         if not (folder / "config.yaml").exists() or (folder / "config.yaml").read_text("utf-8") != resolved:
@@ -72,6 +73,23 @@ def run(settings: RunSettings, job: Job, *, progress: Progress) -> Path:
             if job.only in (None, stage):
                 _bring(settings, job, folder, stage, progress)
     return folder
+
+
+def _usable(settings: RunSettings, stages: Sequence[Stage]) -> None:
+    """Asks the models and the trainer of all the stages to come for the packages they need, before the first begins.
+
+    Raises:
+        ValueError: naming the place in the YAML, what is not installed, and the way out.
+    """
+    names = sorted({name for stage in stages for name in models_of(settings, stage)})
+    kinds: dict[str, Settings] = {f"models.{name}": settings.models[name] for name in names}
+    if settings.train is not None and "train" in stages:
+        kinds["train.trainer"] = settings.train.trainer
+    for place, kind in kinds.items():
+        try:
+            kind.usable()
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
 
 def _openable(settings: RunSettings, folder: Path) -> None:

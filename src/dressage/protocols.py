@@ -56,6 +56,13 @@ class Settings(Frozen):
 
     kind: str
 
+    def usable(self) -> None:
+        """Called before a run computes anything: refuses what is not installed here. Imports no torch.
+
+        Raises:
+            ValueError: what is missing, and how to get it.
+        """
+
 
 class ModelSettings(Settings):
     """The base of every model's settings; the class variables say what a model can do."""

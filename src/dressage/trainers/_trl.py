@@ -49,6 +49,18 @@ def lent(module: Any, tokenizer: Any) -> Iterator[None]:
             part.p = rate
 
 
+@contextmanager
+def unrounded(model: nn.Module) -> Iterator[None]:
+    """Around the making of a trainer of TRL's, which rounds the adapter of a quantised base to bfloat16: afterwards it
+    holds the numbers, in the precision, that it held before."""
+    before = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        yield
+    finally:
+        for parameter, data in before:
+            parameter.data = data
+
+
 def on_one_device(arguments: Any) -> Any:
     """The arguments for one copy of the model in this process, however many GPUs it sees: TRL refuses to copy it."""
     arguments._n_gpu = min(arguments.n_gpu, 1)

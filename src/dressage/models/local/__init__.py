@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from dressage.models.local import weights
+from dressage.extras import demand, version_of
+from dressage.models.local import vllm, weights
 from dressage.protocols import ModelSettings
 
 
@@ -25,6 +26,9 @@ class Settings(ModelSettings):
     """A peft adapter folder that the base wears, frozen."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights; auto takes bfloat16 where this machine is clearly faster in it."""
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Keeps the frozen linear layers in 4 bits (NF4, its scales quantised too: QLoRA, arXiv:2305.14314) or in 8
+    (LLM.int8(), arXiv:2208.07339); they compute in `dtype`, adapters stay in float32. Needs the extra `qlora`."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs; auto takes a GPU if there is one."""
     threads: int | None = Field(None, ge=1, le=1024)
@@ -33,6 +37,15 @@ class Settings(ModelSettings):
     """Replies sampled at the same time; more are faster and take more memory."""
     trust_remote_code: bool = False
     """Run Python code that the model's folder brings along."""
+    sampler: vllm.Settings | None = None
+    """Who draws the replies of every role on this model; null: the model itself, here. Trained and scored is here."""
+
+    def usable(self) -> None:
+        """Raises:
+        ValueError: `quantize` is set and bitsandbytes is not installed.
+        """
+        if self.quantize:
+            demand("bitsandbytes", asked_by=f"quantize: {self.quantize}")
 
     def resolve(self) -> weights.Source:
         """Where its files are, checked without torch.
@@ -57,4 +70,7 @@ class Settings(ModelSettings):
             "dtype": self.dtype,
             "rows": self.rows,
             "trust_remote_code": self.trust_remote_code,
+            **({"sampler": self.sampler.content()} if self.sampler else {}),
+            # Left out where it is not set: labels bought before there was this setting stay valid.
+            **({"quantize": [self.quantize, version_of("bitsandbytes")]} if self.quantize else {}),
         }

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from dressage.models.local import Settings, precision, weights
+from dressage.models.local import Settings, precision, quantized, weights
 from dressage.models.local.prefix import Limits
 from dressage.records import content_hash
 
@@ -36,15 +36,16 @@ class Backbone:
         self.dtype = precision.choose_dtype(settings.dtype, self.device, config)
         self.tokenizer = AutoTokenizer.from_pretrained(source.load_from, **named)
         self.tokenizer_lock = RLock()
-        self.module: Any = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source.load_from,
             config=config,
             dtype=self.dtype,
             use_safetensors=True,
             attn_implementation="sdpa",
+            **quantized.keywords(settings, config=config, device=self.device, dtype=self.dtype),
             **named,
         )
-        self.module.requires_grad_(False).eval().to(self.device)
+        self.module: Any = quantized.settled(loaded, source.name).requires_grad_(False).eval().to(self.device)
         self.lock = RLock()
         self._peft: Any = None
         self._names: dict[Path, str] = {}

@@ -23,6 +23,7 @@ from dressage.trainers._on_policy.microbatches import Lesson, Part, Penalty, Sum
 from dressage.trainers._on_policy.roles import Roles
 from dressage.trainers._on_policy.rollout import Rollout
 from dressage.trainers._on_policy.scoring import Scoring, by_length, in_micros
+from dressage.trainers._policy import rounding
 
 RATIO_MAY_DIFFER = 1e-3
 """How far a token's first ratio may be from 1 where sampler and trainer compute in fp32."""
@@ -182,7 +183,7 @@ class Learner:
     def _first_gap(self, logprob_N: Tensor, old_N: Tensor, part: Part) -> float:
         """The trainer's probabilities against those the sampler recorded, before the first step of an update."""
         gap = float((logprob_N.detach() - old_N).abs().max())
-        exact = part.module.dtype == torch.float32 and part.module.device.type == "cpu"
+        exact = rounding(part.module) == torch.float32 and part.module.device.type == "cpu"
         if exact and not gap <= RATIO_MAY_DIFFER:
             raise RuntimeError(
                 f"before the first step of the update a token's log-probability differs by {gap:.2g} nats between the "

@@ -15,7 +15,7 @@ from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import Plan
-from dressage.trainers._policy import Policy, layout_for
+from dressage.trainers._policy import Policy, layout_for, rounding
 from dressage.trainers.dpo import Settings, reference
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
 from dressage.trainers.dpo.objective import objective
@@ -97,7 +97,7 @@ class DPO:
 
     def _gap_at_most(self, backbone: Backbone) -> float | None:
         drops = self.settings.lora.dropout > 0 and backbone.adapter is not None
-        other_rounding = self.settings.reference == "sampled" and backbone.module.dtype != torch.float32
+        other_rounding = self.settings.reference == "sampled" and rounding(backbone.module) != torch.float32
         return None if drops or other_rounding else GAP
 
     def _learn(self, lesson: Lesson, backbone: Backbone, workplace: Workplace) -> Trained:

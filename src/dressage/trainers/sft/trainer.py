@@ -14,6 +14,7 @@ from dressage.protocols import Backbone, Example, Trained, Workplace
 from dressage.seeds import seed_for
 from dressage.tokens import prompt_ids
 from dressage.trainers import _huggingface as hf
+from dressage.trainers import _trl
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._lora.checks import finite
 from dressage.trainers._plan import Plan
@@ -124,13 +125,14 @@ def _trainer(
         loss_type="nll",
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = _Checked(
-        plan=plan,
-        model=model,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=deepcopy(tokenizer),  # TRL may set its pad token
-    )
+    with _trl.unrounded(model):
+        trainer = _Checked(
+            plan=plan,
+            model=model,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=deepcopy(tokenizer),  # TRL may set its pad token
+        )
     if (kept := len(trainer.train_dataset)) != len(rows):
         raise RuntimeError(f"TRL kept {kept} of {len(rows)} examples; none may be dropped silently")
     return trainer

@@ -153,13 +153,14 @@ def _trainer(
         precompute_ref_log_probs=False,
         sync_ref_model=False,
     )
-    trainer = Guarded(
-        plan=plan,
-        model=model,
-        args=_trl.on_one_device(arguments),
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=deepcopy(tokenizer),  # TRL may set its pad token
-    )
+    with _trl.unrounded(model):
+        trainer = Guarded(
+            plan=plan,
+            model=model,
+            args=_trl.on_one_device(arguments),
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=deepcopy(tokenizer),  # TRL may set its pad token
+        )
     if (kept := len(trainer.train_dataset)) != len(pairs):
         raise RuntimeError(f"TRL kept {kept} of {len(pairs)} pairs; none may be dropped silently")
     return trainer

@@ -150,15 +150,16 @@ class TRLGRPO:
             {"prompt": [m.model_dump(include={"role", "content"}) for m in p.messages], "prompt_id": p.id}
             for p in in_order(data, settings, seed=workplace.seed)
         ]
-        trainer = Guarded(
-            tokens={p.id: prompt_ids(tokenizer, p.messages) for p in data},
-            settings=settings,
-            model=model,
-            reward_funcs=[judge],
-            args=self._arguments(backbone, workplace),
-            train_dataset=datasets.Dataset.from_list(rows),
-            processing_class=deepcopy(tokenizer),  # TRL may set its pad token
-        )
+        with _trl.unrounded(model):
+            trainer = Guarded(
+                tokens={p.id: prompt_ids(tokenizer, p.messages) for p in data},
+                settings=settings,
+                model=model,
+                reward_funcs=[judge],
+                args=self._arguments(backbone, workplace),
+                train_dataset=datasets.Dataset.from_list(rows),
+                processing_class=deepcopy(tokenizer),  # TRL may set its pad token
+            )
         if set(trainer.eos_token_ids) != ends:
             raise RuntimeError(f"TRL ends replies with {sorted(trainer.eos_token_ids)}, and we with {sorted(ends)}")
         return trainer
