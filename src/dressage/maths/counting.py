@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]*_]*+(?=\s|$)|[。！？]++|\n[^\S\n]*\n")
@@ -33,8 +34,15 @@ def content_words(text: str) -> set[str]:
 
 def sentences(text: str) -> int:
     """How many sentences: pieces between sentence ends or blank lines that hold a word."""
-    text = ABBREVIATION.sub(lambda m: m[0][:-1], text)
-    return sum(1 for piece in SENTENCE_END.split(text) if WORD.search(piece))
+    return len(sentence_texts(text))
+
+
+def sentence_texts(text: str) -> list[str]:
+    """Those sentences, each with the marks that end it."""
+    masked = ABBREVIATION.sub(lambda m: m[0][:-1] + "\u2024", text)  # as long, and no end
+    ends = [0, *(m.end() for m in SENTENCE_END.finditer(masked)), len(text)]
+    pieces = [text[a:b].strip() for a, b in pairwise(ends)]
+    return [piece for piece in pieces if WORD.search(piece)]
 
 
 def syllables(word: str) -> int:

@@ -105,7 +105,7 @@ def specification(settings: Settings, program: str, given: str) -> dict[str, Any
         "filter": filter_for(here).hex(),
         "links": {path: target.lstrip("/") for path, target in links.items()},
         "shows": _shown(python, tuple(links)),
-        "hides": [f"{folder}/site-packages" for folder in python.library if Path(folder, "site-packages").is_dir()],
+        "hides": [path for path in _packages(python) if os.path.isdir(path)],
         "devices": list(DEVICES),
         "disk_bytes": settings.disk_mib << 20,
         "code_bytes": (1 << 20) + 8 * (len(program) + len(given)),
@@ -115,6 +115,11 @@ def specification(settings: Settings, program: str, given: str) -> dict[str, Any
         "program.py": program,
         "input": given,
     }
+
+
+def _packages(python: Interpreter) -> list[str]:
+    """Where packages are installed: left empty, so that a program means the same on every machine."""
+    return [*(f"{folder}/site-packages" for folder in python.library), "/usr/lib/python3/dist-packages"]
 
 
 def _knows(user: int) -> bool:
@@ -136,9 +141,9 @@ def _inside(path: str, folders: list[str]) -> bool:
 
 
 def _limits(settings: Settings, *, root: bool) -> dict[str, tuple[int, int]]:
-    """Name of the limit → (soft, hard). Of an unprivileged caller the box's init counts as a process too."""
+    """Name of the limit → (soft, hard). Of an unprivileged caller the watcher and the box's init count too."""
     cpu = math.ceil(settings.seconds) + 1
-    memory, processes = settings.memory_mib << 20, settings.processes + (0 if root else 1)
+    memory, processes = settings.memory_mib << 20, settings.processes + (0 if root else 2)
     return {
         "RLIMIT_CPU": (cpu, cpu + 1),
         "RLIMIT_AS": (memory, memory),
