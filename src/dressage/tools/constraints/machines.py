@@ -2,11 +2,11 @@
 
 import json
 import unicodedata
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from dressage.extras import version_of
 from dressage.tools._calling import ToolError
 from dressage.tools.constraints.looking import Check, Help, Look, clipped
 
@@ -15,21 +15,15 @@ PACKAGES = ("jsonschema", "py3langid")
 
 
 def versions() -> dict[str, str]:
-    """What a fingerprint must know of them; `absent` where one is not installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    """What a fingerprint must know of them."""
+    return {package: version_of(package) for package in PACKAGES}
 
 
 def demanded(package: str, check: str) -> None:
     """Raises:
     ToolError: the package is not installed.
     """
-    if versions()[package] == "absent":
+    if version_of(package) == "absent":
         raise ToolError(f"the check {check} needs {package}: pip install 'dressage[tools]'", why="refused")
 
 
