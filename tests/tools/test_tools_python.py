@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,16 @@ def test_a_program_that_fails_is_no_evidence(run: Callable[..., Result], code: s
     found = run(code)
     assert found.failed == "program"
     assert said in found.text
+
+
+@contained
+def test_programs_run_side_by_side(run: Callable[..., Result]) -> None:
+    code = (
+        "import os, sys, time; open('mine', 'w').write(sys.stdin.read()); time.sleep(0.3); print(open('mine').read())"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: run(code, f"text {n}"), range(4)))
+    assert [f.data.get("printed") for f in found] == [f"text {n}" for n in range(4)]
 
 
 # ---------------------------------------------------------------- attacks

@@ -37,8 +37,11 @@ for name in ("ctypes", "ssl", "sqlite3", "decimal", "lzma", "bz2", "zlib", "hash
         importlib.import_module(name)
     except ImportError:
         pass
-with open("/proc/self/maps") as maps:
-    mapped = sorted(set(re.findall(r"(/\\S+\\.so[.\\d]*)$", maps.read(), re.M)))
+try:
+    with open("/proc/self/maps") as maps:
+        mapped = sorted(set(re.findall(r"(/\\S+\\.so[.\\d]*)$", maps.read(), re.M)))
+except OSError:  # no Linux: nothing will be run, and the call says so
+    mapped = []
 print(json.dumps({
     "program": os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable),
     "library": sorted({os.path.realpath(sysconfig.get_path(p)) for p in ("stdlib", "platstdlib")}),
