@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dressage.maths.rates import Game, rate_of, value_of
+from dressage.maths.rates import Game, rate_of, rate_without_ties, rates_by_tag, value_of
 from dressage.maths.stats import mean_interval
 
 
@@ -76,3 +76,33 @@ def test_one_game_a_prompt_is_students_interval():
 def test_no_game_that_counts_is_no_rate():
     assert rate_of([], failures_as_losses=True) is None
     assert rate_of([Game("p", None)], failures_as_losses=True) is None
+
+
+def test_without_ties_by_hand():
+    # p: 1, 0 → ½; q: tie alone, so it leaves the set; r: broken, a loss. Mean (½ + 0)/2
+    games = [
+        Game("p", "a"),
+        Game("p", "b"),
+        Game("p", "tie"),
+        Game("q", "tie"),
+        Game("r", None, ("a",)),
+        Game("s", None),
+    ]
+    rate = rate_without_ties(games, failures_as_losses=True)
+    assert rate.estimate.value == pytest.approx(0.25)
+    assert (rate.wins, rate.ties, rate.losses, rate.left_out) == (1, 0, 2, 3)
+    assert rate.estimate.clusters == 2
+    assert rate_without_ties([Game("q", "tie")], failures_as_losses=True) is None
+
+
+def test_a_rate_of_each_tag():
+    tags = {"p": ("grief", "short"), "q": ("grief", "grief"), "r": (), "s": ("work",)}
+    games = [Game("p", "a"), Game("q", "b"), Game("q", "a"), Game("r", "b"), Game("s", None)]
+    found = rates_by_tag(games, tags, failures_as_losses=True)
+    assert list(found) == ["grief", "short", "work"]
+    assert found["grief"] == rate_of(games[:3], failures_as_losses=True)
+    assert found["grief"].estimate.value == pytest.approx(0.75)
+    assert found["short"].estimate.value == 1.0
+    assert found["work"] is None
+    with pytest.raises(KeyError):
+        rates_by_tag([Game("t", "a")], tags, failures_as_losses=True)

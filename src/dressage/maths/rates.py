@@ -1,6 +1,6 @@
 """The preference rate of side `a` from its battles: one outcome a row, folded to the prompt."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dressage.maths.stats import Estimate, clustered, fold
@@ -64,3 +64,26 @@ def rate_of(games: Iterable[Game], *, failures_as_losses: bool, level: float = 0
         losses=values.count(0.0),
         left_out=len(played) - len(values),
     )
+
+
+def rate_without_ties(games: Iterable[Game], *, failures_as_losses: bool, level: float = 0.95) -> Rate | None:
+    """The same over the games that one side won; ties join what is left out. Published rates differ in this."""
+    every = list(games)
+    decided = [game for game in every if value_of(game, failures_as_losses=failures_as_losses) != 0.5]
+    found = rate_of(decided, failures_as_losses=failures_as_losses, level=level)
+    return found and found._replace(left_out=found.left_out + len(every) - len(decided))
+
+
+def rates_by_tag(
+    games: Iterable[Game], tags: Mapping[Hashable, Sequence[str]], *, failures_as_losses: bool, level: float = 0.95
+) -> dict[str, Rate | None]:
+    """The rate on the prompts of each tag, by name; a prompt with several tags counts under each of them.
+
+    Raises:
+        KeyError: for a prompt that `tags` does not have; one without tags has an empty list there.
+    """
+    under: dict[str, list[Game]] = {}
+    for game in games:
+        for tag in dict.fromkeys(tags[game.prompt]):
+            under.setdefault(tag, []).append(game)
+    return {tag: rate_of(under[tag], failures_as_losses=failures_as_losses, level=level) for tag in sorted(under)}
