@@ -49,8 +49,8 @@ class _Merged:
             plain: Tensor = type(layer).forward(layer, x, *args, **named)
             return plain
         a_RI, b_OR = layer.lora_A[name].weight, layer.lora_B[name].weight
-        given = (x, a_RI, b_OR, self._weight(name, a_RI, b_OR), layer.get_base_layer().bias, layer.scaling[name])
-        merged: Tensor = _MergedProduct.apply(*given)  # type: ignore[no-untyped-call]
+        known = _Sum(self._weight(name, a_RI, b_OR), layer.get_base_layer().bias, layer.scaling[name])
+        merged: Tensor = _MergedProduct.apply(x, a_RI, b_OR, known)  # type: ignore[no-untyped-call]
         return merged
 
     def _worn(self, x: Tensor) -> str | None:
@@ -82,14 +82,20 @@ class _Merged:
         return kept.weight_OI
 
 
+class _Sum(NamedTuple):
+    """What is known of a layer besides what learns."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    scale: float
+
+
 class _MergedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, a_RI: Tensor, b_OR: Tensor, weight_OI: Tensor, bias_O: Tensor | None, scale: float
-    ) -> Tensor:
-        ctx.save_for_backward(x, a_RI, b_OR, weight_OI)
-        ctx.scale = scale
-        return nn.functional.linear(x, weight_OI, bias_O)
+    def forward(ctx: Any, x: Tensor, a_RI: Tensor, b_OR: Tensor, merged: _Sum) -> Tensor:
+        ctx.save_for_backward(x, a_RI, b_OR, merged.weight_OI)
+        ctx.scale = merged.scale
+        return nn.functional.linear(x, merged.weight_OI, merged.bias_O)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -98,4 +104,4 @@ class _MergedProduct(torch.autograd.Function):
         of_x = gradient @ weight_OI if ctx.needs_input_grad[0] else None
         of_a = ctx.scale * ((gradient_TO @ b_OR).T @ x_TI) if ctx.needs_input_grad[1] else None
         of_b = ctx.scale * (gradient_TO.T @ (x_TI @ a_RI.T)) if ctx.needs_input_grad[2] else None
-        return of_x, of_a, of_b, None, None, None
+        return of_x, of_a, of_b, None
