@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -13,6 +13,9 @@ from dressage.models.local.sampler import Draw, sample
 from dressage.protocols import Completion, Conversation, Distribution, Done, Sampling, Score, Trouble, Vector
 from dressage.records import Usage, content_hash
 
+if TYPE_CHECKING:
+    from dressage.models.local.vllm.server import Server
+
 
 def open(settings: Settings) -> "LocalModel":
     """Loads the weights, frozen.
@@ -22,15 +25,34 @@ def open(settings: Settings) -> "LocalModel":
     """
     source, content = settings.resolve(), settings.content()
     worn = source.adapter
-    return LocalModel(Backbone(settings), worn, rows=settings.rows, content=content)
+    return LocalModel(Backbone(settings), worn, rows=settings.rows, content=content, server=_server(settings))
+
+
+def _server(settings: Settings) -> "Server | None":
+    """Who draws in the model's place; its client is imported where there is one."""
+    if settings.sampler is None:
+        return None
+    from dressage.models.local.vllm.server import Server
+
+    return Server(settings.sampler)
 
 
 class LocalModel:
     """A role on a shared backbone: the base under one adapter or none. See protocols.Model, Backbone."""
 
     paid = False
+    """Also where a server draws: under its seed a reply can be had again, but for rounding."""
 
-    def __init__(self, backbone: Backbone, worn: Worn, *, rows: int, content: object, root: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        worn: Worn,
+        *,
+        rows: int,
+        content: object,
+        server: "Server | None",
+        root: bool = True,
+    ) -> None:
         self._backbone, self._worn, self._rows, self._content, self._root = (
             backbone,
             worn,
@@ -38,6 +60,7 @@ class LocalModel:
             content,
             root,
         )
+        self._server = server
         self.fingerprint = content_hash(content)
         self.tokenizer = backbone.tokenizer
         self.adapter = worn if isinstance(worn, Path) else None
@@ -50,11 +73,13 @@ class LocalModel:
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What this machine chose: device, dtype, threads."""
+        """What this machine chose: device, dtype, threads; and who draws, if it is not this model here."""
+        sampler: dict[str, str | int] = {"sampler": self._server.said()} if self._server else {}
         return {
             "device": str(self._backbone.device),
             "dtype": str(self._backbone.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
+            **sampler,
         }
 
     def wearing(self, adapter: Path | None) -> "LocalModel":
@@ -65,18 +90,25 @@ class LocalModel:
         """
         worn = weights.checked_adapter(Path(adapter)) if adapter else None
         content = {"on": self._content, "adapter": weights.hashes(worn) if worn else None}
-        return LocalModel(self._backbone, worn, rows=self._rows, content=content, root=False)
+        return self._view(worn, content)
 
     def as_is(self, *names: object) -> "LocalModel":
         """The backbone with whatever adapter is active right now: how a trainer draws from its policy. `names` say
         which policy that is (the run's stage, the update), for the fingerprint of what it draws."""
         content = {"on": self._content, "adapter": ["as is", *names]}
-        return LocalModel(self._backbone, "as is", rows=self._rows, content=content, root=False)
+        return self._view("as is", content)
+
+    def _view(self, worn: Worn, content: object) -> "LocalModel":
+        return LocalModel(self._backbone, worn, rows=self._rows, content=content, server=self._server, root=False)
 
     def complete(
         self, conversations: Sequence[Conversation], *, sampling: Sampling, seeds: Sequence[int], done: Done
     ) -> list[Completion | Trouble]:
-        """One reply a conversation; equal conversations in a row share the work on their prompt."""
+        """One reply a conversation; equal conversations in a row share the work on their prompt.
+
+        Raises:
+            SamplerStopped: the server that draws is away, or is not the one that the settings say.
+        """
         answers: dict[int, Completion | Trouble] = {}
 
         def answer(index: int, given: Completion | Trouble) -> None:
@@ -90,6 +122,16 @@ class LocalModel:
                 answer(index, trouble)
             else:
                 draws.append(Draw(index, tuple(ids), seed))
+        if self._server:
+            self._server.draw(
+                self._backbone,
+                self._worn,
+                draws=draws,
+                sampling=sampling,
+                ends=self._ends,
+                told=lambda draw, trouble: answer(draw.index, trouble or self._completion(draw)),
+            )
+            return [answers[i] for i in range(len(conversations))]
         with self._backbone.role(self._worn) as module:
             sample(
                 module,
@@ -210,11 +252,15 @@ class LocalModel:
         return len(self._prompts([conversation])[0])
 
     def context(self) -> int | None:
-        return self._backbone.context()
+        """Of whoever draws, and of this model: the shorter one."""
+        known = [self._backbone.context(), self._server.context() if self._server else None]
+        return min((longest for longest in known if longest is not None), default=None)
 
     def close(self) -> None:
         """Frees the weights; closing a view made by `wearing` leaves them to the others."""
         if self._root:
+            if self._server:
+                self._server.close()
             self._backbone.drop()
 
     def _prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
@@ -244,7 +290,7 @@ class LocalModel:
             return tokens.label_lead(self.tokenizer, labels)
 
     def _too_long(self, prompt: int, reply: int) -> Trouble | None:
-        context = self.context()
+        context = self._backbone.context()
         if context is None or prompt + reply <= context:
             return None
         return Trouble(
@@ -269,6 +315,7 @@ class LocalModel:
             finish=draw.finish,
             token_ids=tuple(draw.token_ids),
             logprobs=tuple(draw.logprobs),
-            logprobs_at_1=tuple(draw.logprobs_at_1),
+            # A server's own would not do as a trainer's reference: they are another engine's.
+            logprobs_at_1=None if self._server else tuple(draw.logprobs_at_1),
             usage=Usage(read=len(draw.prompt), written=len(draw.token_ids)),
         )
