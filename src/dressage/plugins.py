@@ -17,7 +17,14 @@ from pydantic_core import core_schema
 
 from dressage.protocols import Settings
 
-SHELVES = {"models": "model", "sources": "source", "judges": "judge", "trainers": "trainer", "tools": "tool"}
+SHELVES = {
+    "models": "model",
+    "sources": "source",
+    "judges": "judge",
+    "trainers": "trainer",
+    "tools": "tool",
+    "probes": "probe",
+}
 """Shelf → the module of a folder kind that does the work."""
 
 
