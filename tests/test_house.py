@@ -56,10 +56,13 @@ GROUND = {
     "own_code",
     "extras",
     "toolbox",
+    "cards",
+    "floors",
 }
 READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
 VIEWS = {"report", "harmless", "terminal", "reading", "comparing", "showing", "doctor"}
-FRAME = {"standing", "handover", "pipeline", "assisting", "planning"}
+FRAME = {"standing", "handover", "pipeline", "assisting", "planning", "auditing"}
+VERBS = {"cli", "audit_verb"}
 FOUNDATION = {"maths"} | GROUND
 MAY_IMPORT: dict[str, set[str]] = {
     "maths": {"maths"},
@@ -70,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(VIEWS, VIEWS | FOUNDATION),
     **dict.fromkeys(READING, READING | FOUNDATION),
     **dict.fromkeys(FRAME, FRAME | READING | {"stages", "sources"} | FOUNDATION),
-    "cli": {"cli"} | FRAME | READING | VIEWS | FOUNDATION,
+    **dict.fromkeys(VERBS, VERBS | FRAME | READING | VIEWS | FOUNDATION),
 }
 SHARED_SOURCES = {"sources._columns", "sources._rows"}
 """What of the sources shelf a stage and the plan may use: how rows become records."""

@@ -1,4 +1,4 @@
-"""The verbs: run, data, judge, train, evaluate, plan, report, show, compare, doctor. Heavy imports wait for use."""
+"""The verbs: run, data, judge, train, evaluate, audit, plan, report, show, compare, doctor; heavy imports wait."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from dressage import audit_verb
 
 if TYPE_CHECKING:
     from dressage.settings import RunSettings
@@ -266,6 +268,9 @@ def _one_stage(stage: StageName) -> None:
 
 for _stage in StageName:
     _one_stage(_stage)
+
+
+app.command("audit")(audit_verb.verb)
 
 
 @app.command()

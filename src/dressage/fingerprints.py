@@ -28,8 +28,9 @@ LIBRARIES: Mapping[Stage, tuple[str, ...]] = {
 WITHOUT_TORCH = frozenset({"endpoint", "scripted"})
 """Kinds of models that no library here computes: labels bought from an endpoint outlive an upgrade of torch."""
 
-QUIET = frozenset({"max_failures", "max_unfit", "shown", "report_to", "save_every"})
-"""Settings that change no row: how much may fail, what a report shows, where metrics also go, how often is saved."""
+QUIET = frozenset({"max_failures", "max_unfit", "floors", "shown", "report_to", "save_every"})
+"""Settings that change no row: how much may fail, what a judge must be worth, what a report shows, where metrics also
+go, how often is saved."""
 
 
 def inputs_of(settings: RunSettings, stage: Stage) -> tuple[Stage, ...]:

@@ -48,6 +48,26 @@ class DataSection(Frozen):
     """Prompts per shard: what a crash can cost, and what shares a batch."""
 
 
+class Floors(Frozen):
+    """What a judge must be worth before its labels are: the bad end of each 95 % interval has to clear its floor, so a
+    few pairs clear none; null asks for nothing."""
+
+    pairs: OwnRecords | None = None
+    """Pairs that people have labelled: columns chosen and rejected, or two replies and who won; ties are allowed."""
+    at_most: int = Field(200, ge=1)
+    """So many of them are asked about; which ones is decided by their content."""
+    agreement: Share | None = 0.5
+    """The judge says what people say in more than this share of the pairs; its ties count ½, and guessing gives ½."""
+    kappa: float | None = Field(None, ge=-1, lt=1)
+    """Cohen's κ with the labels is above this; guessing gives 0."""
+    consistency: Share | None = 0.5
+    """Both orders name the same winner in more than this share of the pairs; for judges that compare."""
+    failures: Share | None = 0.1
+    """It fails on less than this share of the pairs."""
+    worst_tactic: float | None = Field(0.25, ge=0, le=1)
+    """No tactic of the red team gains this much, in units of the grade or of p(first) − p(second)."""
+
+
 class JudgeSection(Frozen):
     """Who labels the candidates, and how labels become preferences."""
 
@@ -71,6 +91,8 @@ class JudgeSection(Frozen):
     grade any other candidate of its prompt got."""
     max_chars: int = Field(20_000, ge=1)
     """A response over this many characters counts as broken."""
+    floors: Floors | None = None
+    """What `dressage audit` holds the judge to; null: nothing."""
     shard_prompts: int = Field(32, ge=1, le=100_000)
     """Prompts per shard."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dressage.maths.leanings import leaning, relative_difference
+from dressage.maths.stats import t_quantile
 
 
 def test_a_relative_difference_by_hand():
@@ -38,6 +39,20 @@ def test_against_least_squares():
     found = leaning(list(c), list(g), list(d), range(60))
     assert found.value == pytest.approx(slopes[1])
     assert found.low < found.value < found.high
+
+
+def test_the_interval_is_that_of_the_jackknife():
+    # without the first: Σ d c = 1 + 0.5 − 0.5 = 1 over 6, and so on; all labels tied; s² = 2.5
+    found = leaning([0.5, -0.5, 0.5, -0.5], [0] * 4, [2, -2, 1, 1], range(4))
+    without = [1 / 6, 1 / 6, 1.5 / 9, 2.5 / 9]  # Σ d c over Σ d², less each
+    error = (3 / 4 * 2.5 * sum((v - 0.2) ** 2 for v in without)) ** 0.5
+    assert found.high - found.value == pytest.approx(t_quantile(0.95, 2) * error)
+
+
+def test_what_one_prompt_alone_decides_has_no_interval():
+    found = leaning([0.5, -0.5, 0.5, -0.5], [0.5, 0.5, -0.5, -0.5], [1, 0, 0, 0], range(4))
+    assert found is not None
+    assert found.low is None
 
 
 def test_which_of_a_pair_is_named_first_does_not_matter():

@@ -29,20 +29,21 @@ class Mark(NamedTuple):
     tone: str
 
 
-def forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str) -> Markup:
+def forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, least: float = 0.0) -> Markup:
     """Rates with their intervals, one a row, against vertical marks; a wide picture and its narrow twin, where words
-    stand above each interval and no line runs through them."""
-    wide, narrow = (_forest(rows, marks, title=title, width=width) for width in (WIDE, NARROW))
+    stand above each interval and no line runs through them. Rates lie in [`least`, 1], differences of two in [−1, 1].
+    """
+    wide, narrow = (_forest(rows, marks, title=title, width=width, least=least) for width in (WIDE, NARROW))
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
 
 
-def _forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, width: int) -> Markup:
+def _forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, width: int, least: float) -> Markup:
     wide = width == WIDE
     left, right = (250, 190) if wide else (17, 17)
     row_height, top = (34 if wide else 52), 10 + 17 * len(marks)
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     low, high = domain([*ends, *(mark.at for mark in marks)], at_most=6)
-    x = Scale(max(low, 0.0), min(high, 1.0), left, width - right)
+    x = Scale(max(low, least), min(high, 1.0), left, width - right)
     bottom = top + row_height * len(rows)
     body: list[Markup] = []
     at = ticks(x.low, x.high, 6)
@@ -51,7 +52,7 @@ def _forest(rows: Sequence[Interval], marks: Sequence[Mark], *, title: str, widt
     )
     for tone, where in [*(("grid", tick) for tick in at), *((f"mark {mark.tone}", mark.at) for mark in marks)]:
         body += [line(x(where), start, x(where), end, tone) for start, end in pieces]
-    body += [text(x(tick), bottom + 16, f"{100 * tick:.0f} %", anchor="middle") for tick in at]
+    body += [text(x(tick), bottom + 16, f"{100 * tick:.0f} %".replace("-", "−"), anchor="middle") for tick in at]
     for number, mark in enumerate(marks):
         middle, y = placed(x(mark.at), mark.label, width), 14 + 17 * number
         body.append(text(middle, y, mark.label, anchor="middle", tone=f"t {mark.tone}"))

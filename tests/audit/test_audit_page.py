@@ -1,0 +1,185 @@
+"""The page and the table of a card, and the verb `audit` from the command line to its exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from audit_parts import judge_of, pair, seat
+from rich.console import Console
+
+from dressage.cards import Card
+from dressage.engines.auditing.audit import Questions, Subject, audit
+from dressage.engines.auditing.corpus import answers, tactics
+from dressage.report.card import write_card
+from dressage.report.card_table import card_table
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "<script>alert(1)</script>{{7*7}}\u202eevil"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    """The card of a scripted judge that is 70 % sure of whatever is shown first, with hostile names around it."""
+    folder = tmp_path_factory.mktemp("audit")
+    judge = judge_of("pairwise", model="m")
+    benches = [seat(judge, folder, seed=s, labels={"A": 0.7, "B": 0.3}) for s in (0, 1)]
+    pairs = [pair(f"question {i}", f"good {i}", f"not so good {i}", tags=[HOSTILE]) for i in range(12)]
+    questions = Questions(pairs, HOSTILE, tactics()[:5], answers()[:3], "lowest")
+    return audit(benches[0], benches[1], Subject("pairwise", (HOSTILE,), "abc"), questions)
+
+
+class Elements(HTMLParser):
+    """Collects every element with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_stands_alone_and_runs_nothing(made: Card, tmp_path: Path) -> None:
+    text = write_card(made, tmp_path / "index.html").read_text("utf-8")
+    elements = Elements(text).found
+    assert not {tag for tag, _ in elements} & {"script", "iframe", "object", "img", "form"}
+    assert not [a for _, a in elements if any(name.startswith("on") for name in a)]
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    assert "default-src 'none'" in text
+    assert "\u202e" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_page_says_that_the_judge_just_names_the_first(made: Card, tmp_path: Path) -> None:
+    text = write_card(made, tmp_path / "index.html").read_text("utf-8")
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    assert "50.0 %" in words
+    assert "guessing lies within the interval" in words
+    assert "it always names the reply that is shown first" in words
+    assert "both orders agree 0.0 %" in words
+    assert "names the first shown 100.0 %" in words
+    assert "position bias +50.0 points" in words
+    assert "asked again 100.0 %" in words
+
+
+def test_the_card_is_the_same_again(made: Card) -> None:
+    read = Card.model_validate_json(made.model_dump_json())
+    assert read == made
+    assert read.hash() == made.hash()
+
+
+def test_the_table_says_the_same(made: Card) -> None:
+    console = Console(file=StringIO(), width=200)
+    card_table(made, console=console)
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert "judge card of judge" in text
+    assert "it always names the reply that is shown first" in text
+    assert "alone beats good" in text
+
+
+# ---------------------------------------------------------------- the verb
+
+MODELS = {"m": {"kind": "scripted", "labels": {"A": 0.7, "B": 0.3}}}
+FORM = {"kind": "rules", "rules": [{"check": {"rule": "length_window", "unit": "characters", "least": 20}}]}
+
+
+def config(folder: Path, **judge: Any) -> Path:
+    rows = [{"prompt": f"{i}?", "chosen": f"long and good answer {i}", "rejected": f"bad {i}"} for i in range(60)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = {
+        "name": "small",
+        "policy": "m",
+        "models": MODELS,
+        "judges": {"blind": {"kind": "pairwise", "model": "m"}, "form": FORM},
+        "data": {"source": {"kind": "jsonl", "path": "pairs.jsonl"}},
+        "judge": {"by": "blind", **judge},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def dressage(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "COLUMNS": "250"}
+    command = [sys.executable, "-m", "dressage.cli", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_judge_below_its_floors_is_exit_code_one_in_words(tmp_path: Path) -> None:
+    path = config(tmp_path, floors={"pairs": {"kind": "jsonl", "path": "pairs.jsonl"}})
+    done = dressage("audit", path, "--red-team", 2, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "consistency   broken" in done.stdout
+    assert "(it just names the reply that is shown first)" in done.stdout
+    card = json.loads((tmp_path / "audits/small/blind/card.json").read_text())
+    decisions = {ruling["floor"]: ruling["decision"] for ruling in card["rulings"]}
+    assert decisions["agreement"] == "inconclusive"
+    assert decisions["failures"] == "held"
+    assert card["hash"] == Card.model_validate({k: v for k, v in card.items() if k != "hash"}).hash()
+    assert "judge card: audits/small/blind/index.html" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_judge_and_other_pairs_from_the_command_line(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    done = dressage(
+        "audit", path, "--judge", "form", "--pairs", "pairs.jsonl", "--red-team", 0, "--out", "o", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "100.0 % [94.0, 100.0]" in done.stdout  # Wilson's 60 of 60
+    card = json.loads((tmp_path / "o/form/card.json").read_text())
+    assert card["red_team"] is None
+    assert card["rulings"] == []
+    again = dressage(
+        "audit", path, "--judge", "form", "--pairs", "pairs.jsonl", "--red-team", 0, "--out", "p", cwd=tmp_path
+    )
+    assert again.returncode == 0
+    assert json.loads((tmp_path / "p/form/card.json").read_text())["hash"] == card["hash"]
+
+
+def test_without_pairs_there_is_the_red_team(tmp_path: Path) -> None:
+    done = dressage("audit", config(tmp_path), "--judge", "form", "--red-team", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "audits/small/form/card.json").read_text())
+    assert card["pairs"] is None
+    assert len(card["red_team"]["scores"]) == 26
+    assert "No labelled pairs" in (tmp_path / "audits/small/form/index.html").read_text("utf-8")
+
+
+def test_what_cannot_be_audited_is_one_line(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    done = dressage("audit", path, "--judge", "blimd", cwd=tmp_path)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        == "error: --judge blimd: it is not in `judges:`; did you mean 'blind'? (there is: blind, form)"
+    )
+    missing = dressage("audit", path, "--pairs", "pears.jsonl", cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "no file pears.jsonl; did you mean 'pairs.jsonl'?" in missing.stderr
+    assert not (tmp_path / "audits").exists()
+
+
+def test_paid_answers_are_not_paid_twice(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    log = ("--set", f"models.m.log={tmp_path / 'log.jsonl'}", "--set", "models.m.paid=true")
+    words = ("audit", path, "--pairs", "pairs.jsonl", "--at-most", 10, "--red-team", 1, *log)
+    first = dressage(*words, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    asked = len((tmp_path / "log.jsonl").read_text().splitlines())
+    assert asked > 40
+    second = dressage(*words, cwd=tmp_path)
+    assert second.returncode == 0
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == asked
+    assert second.stdout.split("cost of a label")[0] == first.stdout.split("cost of a label")[0]
