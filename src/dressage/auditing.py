@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dressage.accounts import Accounts
 from dressage.cards import Card
 from dressage.fingerprints import with_members
-from dressage.floors import rulings
+from dressage.floors import refuse, rulings
 from dressage.plugins import meant, settings_of
 from dressage.protocols import ModelSettings, Progress, Settings, SourceSettings
 from dressage.records import content_hash
@@ -62,20 +62,58 @@ def audit(settings: RunSettings, wanted: Wanted, out: Path, *, progress: Progres
     names = _judges(settings, wanted)
     for name in names:
         _usable(settings, name)
-    from dressage.stages._auditing import Evidence, chosen
-    from dressage.stages._labelled import labelled_pairs
     from dressage.stages._stage import Cast
 
     floors = settings.judge.floors if settings.judge else None
-    source = _source(wanted, floors)
-    pairs = chosen(labelled_pairs(source) if source else [], wanted.at_most or (floors.at_most if floors else None))
-    evidence = Evidence(pairs, _shown(source), wanted.red_team)
+    evidence = _evidence(
+        _source(wanted, floors), wanted.at_most or (floors.at_most if floors else None), wanted.red_team
+    )
     with locked(out):
-        accounts = Accounts(out / "spending.jsonl")
-        cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts, tools=settings.tools)
+        cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=Accounts(out / "spending.jsonl"))
         with closing(cast):
             for name in names:
                 yield _audited(settings, cast, evidence, folder_of(out, name), judge=name, progress=progress)
+
+
+def cleared(settings: RunSettings, cast: "Cast", folder: Path, *, progress: Progress) -> Card | None:
+    """For whoever labels with judge.by: its card, if it clears judge.floors; null where the YAML has no floors.
+
+    A card that lies in the folder and was made from the very same things is taken as it is; without `worst_tactic` the
+    red team is not tried.
+
+    Raises:
+        BelowFloor: naming every floor that is not cleared, and the ways out.
+        SourceError: the labelled pairs cannot be read.
+    """
+    section = settings.judge
+    if section is None or section.floors is None:
+        return None
+    from dressage.stages._auditing import made_from
+
+    floors = section.floors
+    evidence = _evidence(floors.pairs, floors.at_most, None if floors.worst_tactic is not None else 0)
+    card = _kept(folder)
+    if card is None or card.made_from != made_from(_subject(settings, section.by), evidence):
+        card = _audited(settings, cast, evidence, folder, judge=section.by, progress=progress)
+    refuse(card, floors)
+    return card
+
+
+def _kept(folder: Path) -> Card | None:
+    """The card that lies in a folder; one that cannot be read is made again."""
+    try:
+        found = json.loads((folder / "card.json").read_text("utf-8"))
+        return Card.model_validate({key: value for key, value in found.items() if key != "hash"})
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _evidence(source: SourceSettings | None, at_most: int | None, red_team: int | None) -> "Evidence":
+    from dressage.stages._auditing import Evidence, chosen
+    from dressage.stages._labelled import labelled_pairs
+
+    shown = str(getattr(source, "path", "") or source.kind) if source else ""
+    return Evidence(chosen(labelled_pairs(source) if source else [], at_most), shown, red_team)
 
 
 def _audited(
@@ -132,10 +170,6 @@ def _source(wanted: Wanted, floors: Floors | None) -> SourceSettings | None:
     found = settings_of("sources", "jsonl").model_validate(given)
     assert isinstance(found, SourceSettings)
     return found
-
-
-def _shown(source: SourceSettings | None) -> str:
-    return str(getattr(source, "path", "") or source.kind) if source else ""
 
 
 def _subject(settings: RunSettings, judge: str) -> "Subject":

@@ -101,7 +101,9 @@ def _failures(card: Card, limit: float) -> Floor:
     share, reasons = card.failed.share, card.failed.reasons
     most = max(reasons, key=lambda reason: reasons[reason], default="")
     failed = round(share.value * share.n)
-    told = f"it gave no answer to {failed:,} of {share.n:,} pairs" + (f", mostly: {most}" if failed and most else "")
+    told = f"it gave no answer to {failed:,} of {share.n:,} {'pairs' if card.pairs else 'judgements'}" + (
+        f", mostly: {most}" if failed and most else ""
+    )
     more = "label more pairs, or mend what fails" if failed else _enough(limit)
     return Floor("failures", share, limit, False, told, _percent, more, "")
 

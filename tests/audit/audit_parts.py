@@ -16,6 +16,10 @@ from dressage.store import Journal
 
 MAX_CHARS = 20_000
 """As in the YAML by default."""
+MODELS: dict[str, dict[str, Any]] = {"m": {"kind": "scripted", "labels": {"A": 0.7, "B": 0.3}}}
+"""A model that is 70 % sure of whatever is called A."""
+FORM = {"kind": "rules", "rules": [{"check": {"rule": "length_window", "unit": "characters", "least": 20}}]}
+"""A judge that likes 20 characters or more."""
 
 
 def scripted(**settings: Any) -> Model:

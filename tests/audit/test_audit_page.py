@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from audit_parts import judge_of, pair, seat
+from audit_parts import FORM, MODELS, judge_of, pair, seat
 from rich.console import Console
 
 from dressage.cards import Card
@@ -88,9 +88,6 @@ def test_the_table_says_the_same(made: Card) -> None:
 
 
 # ---------------------------------------------------------------- the verb
-
-MODELS = {"m": {"kind": "scripted", "labels": {"A": 0.7, "B": 0.3}}}
-FORM = {"kind": "rules", "rules": [{"check": {"rule": "length_window", "unit": "characters", "least": 20}}]}
 
 
 def config(folder: Path, **judge: Any) -> Path:

@@ -129,5 +129,12 @@ def test_a_judge_that_always_names_the_first_can_be_sold_nothing(tmp_path: Path)
     assert [s.gain.value for s in found.scores if s.gain] == [0, 0, 0]
 
 
+def test_a_judge_that_is_shown_a_reference_has_one(tmp_path: Path) -> None:
+    bench = seat(judge_of("pointwise", model="m", reference=True, how="text"), tmp_path, says="SCORE-{nonce}: 5")
+    found = attack(bench, tactics()[:1], FOUR, broken_rule="lowest")
+    assert found.plain_failed == 0
+    assert found.red_team.scores[0].failed == 0
+
+
 def test_the_beginning_of_an_answer_finds_it() -> None:
     assert any_of(["a.b"]) == r"(?:a\.b)"

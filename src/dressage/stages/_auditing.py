@@ -18,7 +18,7 @@ from dressage.seeds import seed_for
 from dressage.stages._stage import Cast, drawn_by_seed
 from dressage.store import Journal
 
-__all__ = ["Evidence", "Room", "Subject", "audited", "chosen"]
+__all__ = ["Evidence", "Room", "Subject", "audited", "chosen", "made_from"]
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ def audited(room: Room, name: str, subject: Subject, evidence: Evidence) -> Card
     models = {asked: room.cast.model(asked) for asked in room.cast.asked_by(name)}
     later = Asker(models, journal=Journal(room.folder / "again.jsonl"), seed=seed_for(room.seed, "audit", "again"))
     with room.progress.task(f"auditing {name}", questions.judgements(bench, again=True)) as advance:
-        seated = replace(bench, advance=advance)
-        return audit(seated, replace(seated, asker=later), _held_against(subject, evidence), questions)
+        seated, named = replace(bench, advance=advance), replace(subject, made_from=made_from(subject, evidence))
+        return audit(seated, replace(seated, asker=later), named, questions)
 
 
-def _held_against(subject: Subject, evidence: Evidence) -> Subject:
-    """The subject, its `made_from` with what it is held against: where any of it changes, a card must be made again."""
+def made_from(subject: Subject, evidence: Evidence) -> str:
+    """Names the subject and what it is held against: where any of it changes, a card must be made again."""
     parts = [subject.made_from, [pair.id for pair in evidence.pairs], corpus_hash(), evidence.red_team]
-    return replace(subject, made_from=content_hash(parts))
+    return content_hash(parts)
 
 
 def chosen(pairs: Sequence[LabelledPair], at_most: int | None) -> list[LabelledPair]:

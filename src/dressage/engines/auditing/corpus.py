@@ -93,6 +93,7 @@ def _answers(row: Mapping[str, str]) -> Answers:
         source="red team",
         split="test",
         tags=(row["category"],),
+        reference=row["good"],  # for judges that are shown one
         extra={"neighbour": row["neighbour"], "confident": row["confident"]},
     )
     return Answers(prompt, row["category"], row["good"], row["bad"])
