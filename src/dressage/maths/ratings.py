@@ -4,7 +4,9 @@ What the battles cannot say is a statement, not an infinity: a model that never 
 never met the others have no rating.
 """
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -137,7 +139,7 @@ def _numbered(battles: Battles) -> tuple[list[str], Rows, dict[str, float]]:
         raise ValueError(f"a, b, score and prompt need one value a battle, but have {lengths}")
     names = sorted({*battles.a, *battles.b})
     place = {name: m for m, name in enumerate(names)}
-    prompts = {prompt: g for g, prompt in enumerate(dict.fromkeys(battles.prompt))}
+    prompts: defaultdict[Hashable, int] = defaultdict(itertools.count().__next__)  # numbered as they come
     a_R, b_R = (np.fromiter(map(place.__getitem__, side), np.int64, count) for side in (battles.a, battles.b))
     if (a_R == b_R).any():
         raise ValueError(f"{battles.a[int(np.flatnonzero(a_R == b_R)[0])]!r} battles itself")

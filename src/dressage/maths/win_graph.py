@@ -29,21 +29,18 @@ class Graph(NamedTuple):
 
 
 def graph_of(rows: Rows, models: int) -> Graph:
-    """The graph of the rows that weigh anything."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
+    """The graph of the rows that weigh anything, its paths by squaring the matrix of edges until nothing is added."""
     pair_R = rows.a_R * models + rows.b_R
     won_MM = np.bincount(pair_R, rows.w_R * rows.y_R, models * models).reshape(models, models)
     lost_MM = np.bincount(pair_R, rows.w_R * (1 - rows.y_R), models * models).reshape(models, models)
     gained_MM = (won_MM > 0) | (lost_MM.T > 0)
-    number, part_M = connected_components(csr_array(gained_MM), connection="strong")
-    parts = np.zeros((number, number), dtype=bool)
-    parts[part_M[np.nonzero(gained_MM)[0]], part_M[np.nonzero(gained_MM)[1]]] = True
-    np.fill_diagonal(parts, True)
-    while not np.array_equal(further := (parts.astype(np.float32) @ parts.astype(np.float32)) > 0, parts):
-        parts = further
-    return Graph(gained_MM, part_M.astype(np.int64), parts[np.ix_(part_M, part_M)])
+    reaches_MM = gained_MM | np.eye(models, dtype=bool)
+    while not np.array_equal(
+        further := (reaches_MM.astype(np.float32) @ reaches_MM.astype(np.float32)) > 0, reaches_MM
+    ):
+        reaches_MM = further
+    part_M = (reaches_MM & reaches_MM.T).argmax(1)  # the first model that it has paths to and from
+    return Graph(gained_MM, part_M.astype(np.int64), reaches_MM)
 
 
 def restricted(graph: Graph, to: list[int]) -> Graph:
