@@ -41,6 +41,7 @@ def tree(path: Path) -> ast.Module:
 GROUND = {
     "records",
     "questions",
+    "marks",
     "protocols",
     "store",
     "checkpoints",

@@ -69,7 +69,8 @@ def audit(settings: RunSettings, wanted: Wanted, out: Path, *, progress: Progres
         _source(wanted, floors), wanted.at_most or (floors.at_most if floors else None), wanted.red_team
     )
     with locked(out):
-        cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=Accounts(out / "spending.jsonl"))
+        accounts = Accounts(out / "spending.jsonl")
+        cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts, tools=settings.tools)
         with closing(cast):
             for name in names:
                 yield _audited(settings, cast, evidence, folder_of(out, name), judge=name, progress=progress)

@@ -63,6 +63,7 @@ class Table(StrEnum):
     grades = "grades"
     verdicts = "verdicts"
     preferences = "preferences"
+    evidence = "evidence"
     failures = "failures"
     battles = "battles"
 

@@ -21,6 +21,10 @@ def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
     for where, name in judged:
         if name not in run.judges:
             yield where, f"{name!r} is not in `judges:`{meant(name, list(run.judges))}"
+    called = list(_tool_names(run))
+    for where, name in called:
+        if name not in run.tools:
+            yield where, f"{name!r} is not in `tools:`{meant(name, list(run.tools))}"
     if not all(n in run.models for _, n in named) or not all(n in run.judges for _, n in judged):
         return
     if cycle := _member_cycle(run):
@@ -50,6 +54,11 @@ def _model_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
 def _judge_models(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
     for name, judge in run.judges.items():
         yield from ((("judges", name), asked) for asked in judge.models_asked() if asked not in LIVE)
+
+
+def _tool_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    for name, judge in run.judges.items():
+        yield from ((("judges", name, "tools", i), tool) for i, tool in enumerate(judge.tools_called()))
 
 
 def _judge_names(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
@@ -162,7 +171,7 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
 def compares(run: RunSettings, name: str) -> bool:
     """Whether a judge decides between two; a panel is as its members."""
     judge = run.judges[name]
-    return judge.compares or any(compares(run, member) for member in judge.members())
+    return judge.two_at_once() or any(compares(run, member) for member in judge.members())
 
 
 def _practice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:

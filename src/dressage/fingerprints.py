@@ -56,6 +56,8 @@ def parts_of(settings: RunSettings, stage: Stage, inputs: Mapping[Stage, Manifes
     """Everything the stage's output is a function of, as plain JSON; its hash is the fingerprint."""
     models = sorted(models_of(settings, stage))
     ours = [name for name in models if settings.models[name].kind not in WITHOUT_TORCH]
+    judges = sorted(_judges(settings, stage))
+    called = sorted({tool for name in judges for tool in settings.judges[name].tools_called()})
     return {
         "stage": stage,
         "code": CODE[stage],
@@ -63,7 +65,8 @@ def parts_of(settings: RunSettings, stage: Stage, inputs: Mapping[Stage, Manifes
         "round": 0,
         "settings": _section(settings, stage),
         "models": {n: _content(settings.models[n]) for n in models},
-        "judges": {n: _content(settings.judges[n]) for n in sorted(_judges(settings, stage))},
+        "judges": {n: _content(settings.judges[n]) for n in judges},
+        **({"tools": {n: _content(settings.tools[n]) for n in called}} if called else {}),
         "inputs": {name: manifest.rows_hash for name, manifest in inputs.items()},
         "libraries": {name: _version(name) for name in LIBRARIES[stage]} if ours else {},
     }

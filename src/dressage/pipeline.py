@@ -93,13 +93,14 @@ def _usable(settings: RunSettings, stages: Sequence[Stage]) -> None:
 
 
 def _openable(settings: RunSettings, folder: Path) -> None:
-    """Opens every judge once, with its files and functions but no model: a wrong path shows now, not after the draws.
+    """Opens every judge once, its files, functions and tools, but no model: a wrong path shows now, not after draws.
 
     Raises:
         ValueError, OSError, LookupError: naming the judge's file and what is wrong with it.
     """
     accounts = Accounts(folder / "spending.jsonl")
-    with closing(Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts)) as cast:
+    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts, tools=settings.tools)
+    with closing(cast):
         for name in settings.judges:
             cast.judge(name)
 
@@ -148,7 +149,8 @@ def _bring(settings: RunSettings, job: Job, folder: Path, stage: Stage, progress
 
 def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest, progress: Progress) -> None:
     place = stage_folder(folder, stage)
-    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=Accounts(folder / "spending.jsonl"))
+    accounts = Accounts(folder / "spending.jsonl")
+    cast = Cast(settings.models, settings.judges, seed=settings.seed, accounts=accounts, tools=settings.tools)
     with counting() as spent, closing(cast):
         attempts = Attempts(place, spent=spent, machine=cast.facts)
         try:

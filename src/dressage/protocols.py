@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from dressage.marks import Choice, Rating, Unreadable
 from dressage.questions import (
     SCORE_HEAD,
     SCORE_SCALE,
@@ -26,20 +27,26 @@ from dressage.questions import (
 )
 from dressage.records import Ballot, Candidate, Failure, Frozen, Grade, Message, Prompt, content_hash
 
-__all__ = [  # what is written down in questions.py and belongs to the protocols
+if TYPE_CHECKING:
+    from dressage.toolbox import Tool
+
+__all__ = [  # what is written down in questions.py and marks.py and belongs to the protocols
     "SCORE_HEAD",
     "SCORE_SCALE",
     "Answer",
     "Chat",
+    "Choice",
     "Completion",
     "Distribution",
     "Embed",
     "Labels",
     "Question",
+    "Rating",
     "Scalar",
     "Score",
     "ScoreScale",
     "Trouble",
+    "Unreadable",
     "Vector",
 ]
 
@@ -108,6 +115,14 @@ class JudgeSettings(Settings):
 
     def models_asked(self) -> tuple[str, ...]:
         """Names in `models:` that it asks."""
+        return ()
+
+    def two_at_once(self) -> bool:
+        """Whether a ballot holds two texts: as `compares`, unless the kind does both and its settings say which."""
+        return self.compares
+
+    def tools_called(self) -> tuple[str, ...]:
+        """Names in `tools:` that it may call."""
         return ()
 
     def asking(self, *, by_labels: bool) -> tuple[int, int]:
@@ -226,31 +241,6 @@ class Source(Protocol):
 # ---------------------------------------------------------------- judges
 
 
-class Rating(Frozen):
-    """What a grading judge read: a score in [0, 1], its parts, and its own number before normalising."""
-
-    score: float = Field(ge=0, le=1)
-    criteria: dict[str, float] = Field(default_factory=dict)
-    raw: float | None = None
-    normalised: str = ""
-    evidence: tuple[str, ...] = ()
-
-
-class Choice(Frozen):
-    """What a comparing judge read: `margin` is p(first text) − p(second text)."""
-
-    margin: float = Field(ge=-1, le=1)
-    evidence: tuple[str, ...] = ()
-
-
-class Unreadable(ValueError):
-    """A judge's answer holds no offered verdict. Becomes a Failure, never a score."""
-
-    def __init__(self, detail: str, *, reason: str = "unreadable") -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 class Judge(Protocol):
     """Two pure functions: what to ask, and how to read the answers. Everything else is in engines.judging."""
 
@@ -269,6 +259,16 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class Investigates(Protocol):
+    """A Judge that asks in rounds, because what it asks next hangs on what it was answered."""
+
+    def more(self, ballot: Ballot, answers: Sequence[Answer]) -> tuple[Question, ...]:
+        """What to ask after all that was asked so far was answered; nothing once the answers can be read, or never will
+        be. A pure function: with the same answers (after a crash, from the journal) it asks the same."""
+        ...
+
+
 @dataclass(frozen=True)
 class JudgeTools:
     """What a judge kind is handed when it is opened."""
@@ -278,6 +278,8 @@ class JudgeTools:
     members: Mapping[str, Judge]
     reads_labels: Callable[[str], bool]
     """Whether the model of that name gives next-token probabilities (else its words are parsed)."""
+    toolbox: "Mapping[str, Tool]" = field(default_factory=dict)
+    """The tools that it may call, by their names in the YAML: what they are for; calling is done by who asks."""
 
 
 # ---------------------------------------------------------------- trainers and progress

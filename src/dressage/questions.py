@@ -1,6 +1,8 @@
-"""What is asked of a model and what it answers: words, label probabilities, embeddings, a reward model's scores."""
+"""What is asked and what comes back: of a model words, label probabilities, vectors, scores; of a tool its result."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, JsonValue
 
 from dressage.records import Finish, Frozen, Message, Usage
 
@@ -40,7 +42,16 @@ class Scalar(Frozen):
     """The folder of the reward model: an adapter with its score head."""
 
 
-Question = Chat | Labels | Embed | Scalar
+class Call(Frozen):
+    """Ask a tool of the run; no model takes part."""
+
+    tool: str
+    """Its name in `tools:`."""
+    arguments: str
+    """A JSON object."""
+
+
+Question = Chat | Labels | Embed | Scalar | Call
 
 
 class Completion(Frozen):
@@ -52,6 +63,8 @@ class Completion(Frozen):
     logprobs: tuple[float, ...] | None = None
     logprobs_at_1: tuple[float, ...] | None = None
     usage: Usage = Usage()
+    seconds: float = 0.0
+    """Wall time from the question to the last byte, further attempts included, where the model tells; else 0."""
 
 
 class Distribution(Frozen):
@@ -100,4 +113,23 @@ class Trouble(Frozen):
     detail: str = ""
 
 
-Answer = Completion | Distribution | Vector | Score
+Why = Literal["arguments", "unknown tool", "impossible", "refused", "deadline", "flood", "program", "crashed"]
+"""Why a call gave nothing: bad arguments; a tool that is not there; a thing that cannot be computed (1/0); no safe
+place to run it; out of time; too much output; the program that was run raised or was killed; our own bug."""
+
+
+class Result(Frozen):
+    """What a call came to. One that failed is evidence of nothing, for neither side."""
+
+    text: str
+    """What a reader is shown; of a call that failed, what went wrong and what to do."""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    """The same for a program: numbers, places, what held."""
+    seconds: float = 0.0
+    """Wall time; two equal calls differ in nothing else."""
+    truncated: bool = False
+    """True where `text` is not all there was."""
+    failed: Why | None = None
+
+
+Answer = Completion | Distribution | Vector | Score | Result

@@ -134,6 +134,44 @@ class Vote(Frozen):
         return self.model_copy(update={"margin": -self.margin, "shown": other})
 
 
+class Checked(Frozen):
+    """One call of a tool that a judge made."""
+
+    claim: str
+    """What it was to decide, in the judge's words."""
+    tool: str
+    arguments: str
+    """A JSON object; `@first`, `@second` and `@reply` stand for the texts in the order shown, `@prompt` for the last
+    user message."""
+    result: str
+    failed: str | None = None
+    """Why it gave nothing, and is evidence for neither side."""
+    cited: bool = False
+    """Whether the judge named it among what its verdict rests on."""
+    seconds: float = 0.0
+
+
+class Evidence(Record):
+    """One call of a tool behind a label: see Checked. Made by judge and evaluate, read by people."""
+
+    table: ClassVar[str] = "evidence"
+    unhashed: ClassVar[frozenset[str]] = frozenset({"seconds"})
+
+    prompt_id: str
+    candidate_ids: tuple[str, ...]
+    """Those that were judged, in the order in which the judge saw them."""
+    judge: str
+    number: int
+    """Its place among the calls of this judgement, from 1."""
+    claim: str
+    tool: str
+    arguments: str
+    result: str
+    failed: str | None = None
+    cited: bool = False
+    seconds: float = 0.0
+
+
 class Verdict(Record):
     """A judge's choice between two candidates of one prompt. `margin` is p(first) − p(second).
 

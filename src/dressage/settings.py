@@ -7,11 +7,13 @@ from pydantic import AfterValidator, Field, model_validator
 from dressage.plugins import OnShelf
 from dressage.protocols import JudgeSettings, ModelSettings, Sampling, SourceSettings, TrainerSettings
 from dressage.records import Frozen, Split
+from dressage.toolbox import ToolSettings
 
 AnyModel = Annotated[ModelSettings, OnShelf("models")]
 AnySource = Annotated[SourceSettings, OnShelf("sources")]
 AnyJudge = Annotated[JudgeSettings, OnShelf("judges")]
 AnyTrainer = Annotated[TrainerSettings, OnShelf("trainers")]
+AnyTool = Annotated[ToolSettings, OnShelf("tools")]
 
 
 def _to_learn_from(source: SourceSettings) -> SourceSettings:
@@ -187,6 +189,8 @@ class RunSettings(Frozen):
     """The model that learns, a name in `models:`."""
     models: dict[str, AnyModel]
     """Name → model; whoever needs one names it."""
+    tools: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], AnyTool] = Field(default_factory=dict)
+    """Name → tool; agentic judges name those that they may call."""
     judges: dict[str, AnyJudge] = Field(default_factory=dict)
     """Name → judge; three of them have a role: judge.by, train.watch, evaluate.by."""
     data: DataSection | None = None

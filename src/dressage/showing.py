@@ -1,7 +1,7 @@
 """What a run holds, for reading in a terminal: prompts with the replies side by side."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from dressage.reading import STAGES, committed, everywhere, last_round, tables_o
 from dressage.records import (
     Battle,
     Candidate,
+    Evidence,
     Failure,
     Grade,
     Preference,
@@ -25,7 +26,7 @@ from dressage.records import (
 from dressage.store import StoreError, manifest_of
 from dressage.terminal import foreign, results_console
 
-What = Literal["candidates", "verdicts", "grades", "failures", "battles", "preferences"]
+What = Literal["candidates", "verdicts", "grades", "failures", "battles", "preferences", "evidence"]
 
 STAGE_OF: dict[What, str] = {
     "candidates": "data",
@@ -33,6 +34,7 @@ STAGE_OF: dict[What, str] = {
     "grades": "judge",
     "failures": "judge",
     "preferences": "judge",
+    "evidence": "judge",
     "battles": "evaluate",
 }
 """Where the records usually lie; where that stage has none, the first that does is shown."""
@@ -188,6 +190,28 @@ def _failures(rows: Sequence[Failure]) -> list[Entry]:
     return [Entry(f.prompt_id, tuple(Side("", c) for c in f.candidate_ids), (line(f),)) for f in rows]
 
 
+def _evidence(rows: Sequence[Evidence]) -> list[Entry]:
+    """The calls of each judgement together, the texts in the order in which the judge saw them."""
+    of: dict[tuple[str, tuple[str, ...]], list[Evidence]] = defaultdict(list)
+    for row in rows:
+        of[row.judge, row.candidate_ids].append(row)
+    entries = []
+    for (judge, ids), calls in of.items():
+        names = ("@first", "@second") if len(ids) == 2 else ("@reply",)
+        sides = tuple(Side(name, candidate) for name, candidate in zip(names, ids, strict=False))
+        lines = [line for call in sorted(calls, key=lambda c: c.number) for line in _call(call)]
+        entries.append(Entry(rows[0].prompt_id, sides, (f"{judge}: {len(calls)} calls", *lines)))
+    return entries
+
+
+def _call(e: Evidence) -> Iterator[str]:
+    """What was to be decided, what was called, what came back."""
+    yield f"e{e.number} {'(cited) ' if e.cited else ''}{e.claim or 'a call that could not be read'}"
+    yield f"   {e.tool} {e.arguments}".rstrip()
+    failed = f"[failed: {e.failed}] " if e.failed else ""
+    yield from (f"   {'→' if n == 0 else ' '} {line}" for n, line in enumerate((failed + e.result).splitlines()))
+
+
 def _battles(rows: Sequence[Battle]) -> list[Entry]:
     met: dict[tuple[str, str, str, str], list[Battle]] = defaultdict(list)
     for row in rows:
@@ -212,6 +236,7 @@ RECORDS: dict[What, type[Record]] = {
     "failures": Failure,
     "battles": Battle,
     "preferences": Preference,
+    "evidence": Evidence,
 }
 ENTRIES: dict[What, Callable[[Any], list[Entry]]] = {
     "candidates": _candidates,
@@ -220,6 +245,7 @@ ENTRIES: dict[What, Callable[[Any], list[Entry]]] = {
     "failures": _failures,
     "battles": _battles,
     "preferences": _preferences,
+    "evidence": _evidence,
 }
 
 

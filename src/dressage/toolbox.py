@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from dressage.protocols import Settings
-from dressage.records import Frozen, content_hash
+from dressage.questions import Result, Why
+from dressage.records import content_hash
 
-Why = Literal["arguments", "unknown tool", "impossible", "refused", "deadline", "flood", "program", "crashed"]
-"""Why a call gave nothing: bad arguments; a tool that is not there; a thing that cannot be computed (1/0); no safe
-place to run it; out of time; too much output; the program that was run raised or was killed; our own bug."""
+__all__ = ["Result", "Tool", "ToolSettings", "Toolbox", "Why"]  # Result and Why are written down in questions.py
 
 
 class ToolSettings(Settings):
@@ -28,20 +27,6 @@ class ToolSettings(Settings):
     def content(self) -> object:
         """What enters a fingerprint: settings, and by content the files they name."""
         return self.model_dump(mode="json")
-
-
-class Result(Frozen):
-    """What a call came to. One that failed is evidence of nothing, for neither side."""
-
-    text: str
-    """What a reader is shown; of a call that failed, what went wrong and what to do."""
-    data: dict[str, JsonValue] = Field(default_factory=dict)
-    """The same for a program: numbers, places, what held."""
-    seconds: float = 0.0
-    """Wall time; two equal calls differ in nothing else."""
-    truncated: bool = False
-    """True where `text` is not all there was."""
-    failed: Why | None = None
 
 
 class Tool(Protocol):

@@ -1,4 +1,4 @@
-"""Ask models questions: each distinct one once, paid answers journalled as they come, in batches by model."""
+"""Ask models and tools: each distinct question once, what was paid or called journalled, in batches by model."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,29 +19,44 @@ from dressage.protocols import (
     Trouble,
     Vector,
 )
+from dressage.questions import Call, Result
 from dressage.records import content_hash
 from dressage.seeds import seed_for
 from dressage.store import Journal
+from dressage.toolbox import Toolbox
 
 ANSWERS: Mapping[type[Question], type[Answer]] = {
     Chat: Completion,
     Labels: Distribution,
     Embed: Vector,
     Scalar: Score,
+    Call: Result,
 }
 
 
-class Asker:
-    """Holds the opened models, what they have answered in this process, and the journal of paid answers."""
+ToModel = Chat | Labels | Embed | Scalar
+NO_TOOLS = Toolbox({})
 
-    def __init__(self, models: Mapping[str, Model], *, journal: Journal, seed: int) -> None:
-        self._models = models
+
+class Asker:
+    """Holds the opened models and tools, what they have answered in this process, and the journal of paid answers.
+
+    What a tool gave is journalled too: a judgement that goes on after a crash goes on from the same evidence, so that
+    none of its later questions is another one, and paid again.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Model], *, journal: Journal, seed: int, toolbox: Toolbox = NO_TOOLS
+    ) -> None:
+        self._models, self._toolbox = models, toolbox
         self._journal = journal
         self._seed = seed
         self._known: dict[str, Answer | Trouble] = {}
 
     def key(self, question: Question) -> str:
         """Names a question by its content and by what is asked, whatever the YAML calls the model."""
+        if isinstance(question, Call):
+            return content_hash(["Call", self._toolbox.tools[question.tool].fingerprint, question.arguments])
         model = self._models[question.model].fingerprint
         return content_hash([type(question).__name__, model, question.model_dump(mode="json", exclude={"model"})])
 
@@ -76,6 +91,16 @@ class Asker:
         return True
 
     def _ask(self, group: dict[str, Question], told: Callable[[str], None]) -> None:
+        calls = {key: q for key, q in group.items() if isinstance(q, Call)}
+        for key, call in calls.items():
+            self._known[key] = result = self._toolbox.call(call.tool, call.arguments)
+            self._journal.put(key, result.model_dump(mode="json"))
+            told(key)
+        asked = {key: q for key, q in group.items() if not isinstance(q, Call)}
+        if asked:
+            self._ask_model(asked, told)
+
+    def _ask_model(self, group: Mapping[str, ToModel], told: Callable[[str], None]) -> None:
         keys, questions = list(group), list(group.values())
         model = self._models[questions[0].model]
 
@@ -88,7 +113,7 @@ class Asker:
         for key, answer in zip(keys, _asked(model, questions, self._seeds(keys, questions), done), strict=True):
             self._known[key] = answer
 
-    def _seeds(self, keys: Sequence[str], questions: Sequence[Question]) -> list[int]:
+    def _seeds(self, keys: Sequence[str], questions: Sequence[ToModel]) -> list[int]:
         return [
             seed_for(self._seed, "ask", key, q.sample if isinstance(q, Chat) else 0)
             for key, q in zip(keys, questions, strict=True)
@@ -100,7 +125,7 @@ def _alike(questions: Mapping[str, Question]) -> list[dict[str, Question]]:
     groups: dict[object, dict[str, Question]] = {}
     for key, q in questions.items():
         sort = (
-            q.model,
+            q.tool if isinstance(q, Call) else q.model,
             type(q).__name__,
             *((q.temperature, q.max_new_tokens) if isinstance(q, Chat) else ()),
             *((q.adapter,) if isinstance(q, Scalar) else ()),
@@ -111,7 +136,7 @@ def _alike(questions: Mapping[str, Question]) -> list[dict[str, Question]]:
 
 def _asked(
     model: Model,
-    questions: Sequence[Question],
+    questions: Sequence[ToModel],
     seeds: Sequence[int],
     done: Callable[[int, Answer | Trouble], None],
 ) -> Sequence[Answer | Trouble]:

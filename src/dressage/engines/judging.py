@@ -1,4 +1,4 @@
-"""Judge candidates: prompts with responses → grades, verdicts in both orders, failures; then preferences."""
+"""Judge candidates: prompts with responses → grades, verdicts in both orders, their evidence, failures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from dressage.clock import spending
 from dressage.engines.failing import broken
 from dressage.engines.hearing import Bench, hear
 from dressage.protocols import Choice, Rating, Trouble
-from dressage.records import Ballot, Candidate, Failure, Grade, Prompt, Usage, Verdict, Vote, Winner
+from dressage.records import Ballot, Candidate, Evidence, Failure, Grade, Prompt, Usage, Verdict, Vote, Winner
 from dressage.tokens import without_thinking
 
 Item = tuple[Prompt, Candidate]
@@ -22,11 +22,13 @@ class Labels:
     grades: list[Grade] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     def extend(self, other: "Labels") -> None:
         self.grades += other.grades
         self.verdicts += other.verdicts
         self.failures += other.failures
+        self.evidence += other.evidence
 
 
 @spending("judging")
@@ -57,9 +59,10 @@ def _graded(bench: Bench, items: Sequence[Item], *, units: int) -> Labels:
                     judge=bench.name,
                     words=heard.words,
                     usage=heard.usage,
-                    **dict(heard.mark),
+                    **{key: value for key, value in heard.mark if key != "checked"},
                 )
             )
+            labels.evidence += _evidence(bench, prompt, (candidate,), heard.mark)
     return labels
 
 
@@ -87,6 +90,15 @@ def _failure(bench: Bench, prompt: Prompt, candidates: Sequence[Candidate], trou
         reason=trouble.reason,
         detail=trouble.detail,
     )
+
+
+def _evidence(
+    bench: Bench, prompt: Prompt, shown: Sequence[Candidate], mark: Rating | Choice | Trouble
+) -> list[Evidence]:
+    """What the judge's tools were asked behind a mark; `shown` in the order in which it saw them."""
+    named = {"prompt_id": prompt.id, "candidate_ids": tuple(c.id for c in shown), "judge": bench.name}
+    checked = () if isinstance(mark, Trouble) else mark.checked
+    return [Evidence(number=n, **named, **dict(one)) for n, one in enumerate(checked, 1)]
 
 
 def _own_failure(bench: Bench, prompt: Prompt, candidate: Candidate, reason: str) -> Failure:
@@ -154,6 +166,9 @@ def _compared(bench: Bench, duels: Sequence[Duel]) -> Labels:
             Vote(margin=-margins[1], shown="swapped", words=" ".join(turned.words)),
         )
         labels.verdicts.append(_both_orders(bench, one, votes, usage=straight.usage + turned.usage))
+        prompt, *pair = one
+        for mark, shown in zip(marks, (pair, pair[::-1]), strict=True):
+            labels.evidence += _evidence(bench, prompt, shown, mark)
     return labels
 
 

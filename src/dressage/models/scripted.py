@@ -162,7 +162,10 @@ class Scripted:
         cut = len(ends) > words
         usage = Usage(read=_words(conversation), written=min(len(ends), words))
         return Completion(
-            text=text[: ends[words - 1]] if cut else text, finish="length" if cut else "stop", usage=usage
+            text=text[: ends[words - 1]] if cut else text,
+            finish="length" if cut else "stop",
+            usage=usage,
+            seconds=self._settings.delay_s,
         )
 
     def _distribution(self, conversation: Conversation, offered: tuple[str, ...]) -> Distribution:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from pydantic import JsonValue
@@ -18,6 +19,7 @@ from dressage.protocols import Judge, JudgeSettings, JudgeTools, Model, ModelSet
 from dressage.records import Record, content_hash
 from dressage.seeds import seed_for
 from dressage.store import Journal, Shard, commit_shard, shard_done
+from dressage.toolbox import Tool, Toolbox, ToolSettings
 
 T = TypeVar("T")
 Tables = Mapping[type[Record], Sequence[Record]]
@@ -63,7 +65,7 @@ def _cut_short(folder: Path) -> Iterator[Path]:
 
 
 class Cast:
-    """The models and judges of a run, each opened once, when first asked for."""
+    """The models, judges and tools of a run, each opened when first asked for, models and tools once."""
 
     def __init__(
         self,
@@ -72,9 +74,12 @@ class Cast:
         *,
         seed: int,
         accounts: Accounts,
+        tools: Mapping[str, ToolSettings] = MappingProxyType({}),
     ) -> None:
         self._models, self._judges, self._seed, self._accounts = models, judges, seed, accounts
+        self._tools = tools
         self._open: dict[str, Model] = {}
+        self._open_tools: dict[str, Tool] = {}
 
     def model(self, name: str) -> Any:
         if name not in self._open:
@@ -85,6 +90,19 @@ class Cast:
                 self._open[name] = open_kind(settings, **handed)
         return self._open[name]
 
+    def toolbox(self, judge: str) -> Toolbox:
+        """The tools that a judge, or a member of it, may call."""
+        settings = self._judges[judge]
+        found = {name: self._tool(name) for name in settings.tools_called()}
+        for member in settings.members():
+            found |= self.toolbox(member).tools
+        return Toolbox(found)
+
+    def _tool(self, name: str) -> Tool:
+        if name not in self._open_tools:
+            self._open_tools[name] = open_kind(self._tools[name], name=name)
+        return self._open_tools[name]
+
     def judge(self, name: str) -> Judge:
         """The judge of that name, its members opened with it."""
         settings = self._judges[name]
@@ -92,6 +110,7 @@ class Cast:
             secret=f"{seed_for(self._seed, 'nonce')}",
             members={member: self.judge(member) for member in settings.members()},
             reads_labels=lambda model: self._models[model].gives_labels(),
+            toolbox=self.toolbox(name).tools,
         )
         opened: Judge = open_kind(settings, tools=tools)
         return opened
@@ -114,7 +133,7 @@ class Cast:
 
     def bench(self, name: str, *, journal: Journal, max_chars: int, advance: Callable[[int], None]) -> Bench:
         models = {asked: self.model(asked) for asked in self.asked_by(name)}
-        asker = Asker(models, journal=journal, seed=self._seed)
+        asker = Asker(models, journal=journal, seed=self._seed, toolbox=self.toolbox(name))
         return Bench(name, self.judge(name), asker, max_chars, advance)
 
     def facts(self) -> dict[str, JsonValue]:

@@ -15,7 +15,7 @@ from dressage.engines.judging import Labels
 from dressage.engines.sampling import Drawn, Role, draw, drawing
 from dressage.maths.stats import clustered
 from dressage.protocols import Model, Sampling
-from dressage.records import Candidate, Failure, Grade, Prompt, Verdict, content_hash
+from dressage.records import Candidate, Evidence, Failure, Grade, Prompt, Record, Verdict, content_hash
 from dressage.settings import TrainSection
 from dressage.stages._measures import within
 from dressage.stages._stage import Here, StageError, Tables, drawn_by_seed
@@ -77,7 +77,8 @@ class Watch:
 
 def _tables(drawn: Drawn, labels: Labels) -> Tables:
     failures = [*drawn.failures, *labels.failures]
-    return {Candidate: drawn.candidates, Grade: labels.grades, Verdict: labels.verdicts, Failure: failures}
+    made: dict[type[Record], Sequence[Record]] = {Candidate: drawn.candidates, Grade: labels.grades}
+    return {**made, Verdict: labels.verdicts, Failure: failures, Evidence: labels.evidence}
 
 
 def _count(who: str, failures: Sequence[Failure], *, total: int, at_most: float) -> None:

@@ -14,7 +14,7 @@ from dressage.engines.judging import Duel, Labels
 from dressage.engines.sampling import Role, draw, drawing
 from dressage.maths.text import style_features
 from dressage.protocols import Model, Sampling
-from dressage.records import Battle, Candidate, Failure, GateResult, Grade, Measure, Prompt, Trace, Verdict
+from dressage.records import Battle, Candidate, Evidence, Failure, GateResult, Grade, Measure, Prompt, Trace, Verdict
 from dressage.settings import EvaluateSection
 from dressage.stages import _measures
 from dressage.stages._stage import (
@@ -168,6 +168,7 @@ def _play(here: Here, settings: EvaluateSection, sides: Sides, tools: _Tools, pr
         Verdict: found.verdicts,
         Grade: _once(found.grades),
         Failure: failures + found.failures,
+        Evidence: list({(e.judge, e.candidate_ids, e.number): e for e in found.evidence}.values()),
         Trace: traces(prompts, replies, policy=sides.models[POLICY], base=sides.base, heat=sides.sampling.temperature),
     }
 

@@ -1,4 +1,4 @@
-"""Label candidates, make preferences. Reads prompts and candidates; writes grades, verdicts, failures, preferences."""
+"""Label candidates, make preferences. Reads prompts and candidates; writes labels, evidence, preferences."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from dressage.engines.failing import Tally, grades_of_broken
 from dressage.engines.hearing import Bench
 from dressage.engines.judging import Item, Labels
 from dressage.plugins import open_kind
-from dressage.records import Candidate, Failure, Grade, Preference, Prompt, Verdict
+from dressage.records import Candidate, Evidence, Failure, Grade, Preference, Prompt, Verdict
 from dressage.settings import JudgeSection
 from dressage.sources._columns import candidate_of
 from dressage.sources._rows import read
@@ -155,6 +155,7 @@ def _labeller(
             Grade: found.grades,
             Verdict: found.verdicts,
             Failure: found.failures,
+            Evidence: found.evidence,
             Preference: made,
         }
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -183,12 +184,15 @@ class Endpoint:
     async def _answer(self, index: int, body: Body, read: Read[T]) -> T | Trouble:
         if any(_unsendable(message["content"]) for message in body["messages"]):
             return Trouble(reason="not text", detail="the question holds half a surrogate pair")
+        began = time.monotonic()
         outcome = await self._wire.ask(body)
         if isinstance(outcome, Trouble):
             return outcome
         answer = read(index, *outcome)
         if isinstance(answer, Trouble):
             return Trouble(reason=answer.reason, detail=self._wire.clean(answer.detail))
+        if isinstance(answer, Completion):
+            return answer.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
         return answer
 
 
