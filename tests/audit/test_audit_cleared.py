@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from audit_parts import FORM, MODELS
-from run_parts import Quiet
 
 from dressage.accounts import Accounts
 from dressage.auditing import cleared
 from dressage.floors import BelowFloor
 from dressage.settings import RunSettings
 from dressage.stages._stage import Cast
+from run_parts import Quiet
 
 
 def settings(folder: Path, by: str, **floors: Any) -> RunSettings:

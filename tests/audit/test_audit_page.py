@@ -15,11 +15,12 @@ import yaml
 from audit_parts import FORM, MODELS, judge_of, pair, seat
 from rich.console import Console
 
-from dressage.cards import Card
+from dressage.cards import Calibrated, Card
 from dressage.engines.auditing.audit import Questions, Subject, audit
 from dressage.engines.auditing.corpus import answers, tactics
 from dressage.report.card import write_card
 from dressage.report.card_table import card_table
+from dressage.report.reliability import reliability_plot
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script>{{7*7}}\u202eevil"
@@ -69,6 +70,20 @@ def test_the_page_says_that_the_judge_just_names_the_first(made: Card, tmp_path:
     assert "names the first shown 100.0 %" in words
     assert "position bias +50.0 points" in words
     assert "asked again 100.0 %" in words
+
+
+def test_the_reliability_plot_has_a_dot_for_each_bin_where_it_belongs() -> None:
+    bins = (Calibrated(low=0.5, high=0.6, n=4, said=0.5, true=0.5), Calibrated(low=0.9, high=1, n=1, said=1, true=0))
+    text = str(reliability_plot(bins, title="t"))
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', text)
+    ((x1, y1, r1), (x2, y2, r2)) = [tuple(map(float, dot)) for dot in dots]
+    (diagonal,) = re.findall(r'x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="mark even"', text)
+    start_x, start_y, end_x, end_y = map(float, diagonal)
+    assert (x1, y1) == (start_x, start_y)  # half sure and right in half: on the diagonal's beginning
+    assert x2 == end_x
+    assert y2 - start_y == pytest.approx(start_y - end_y)  # sure and never right: as far below ½ as 1 is above
+    assert (r1 / r2) ** 2 == pytest.approx(4)  # areas go by pairs
+    assert "100.0 % sure, right in 0.0 % of 1 pair" in text
 
 
 def test_the_card_is_the_same_again(made: Card) -> None:

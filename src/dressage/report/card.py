@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dressage.cards import Card, Number, Pairs, Ruling, TacticScore
+from dressage.cards import Card, Cost, Number, Pairs, Ruling, TacticScore
 from dressage.report.forest import Interval, Mark, forest
 from dressage.report.headline import ends
 from dressage.report.page import render
@@ -15,6 +15,8 @@ from dressage.report.reliability import reliability_plot
 from dressage.report.wording import counted, duration, number, percent, plain
 from dressage.store import commit_text
 
+CATEGORIES_AT_MOST = 12
+"""The largest are drawn; the JSON has all of them."""
 GUESSING = Mark(0.5, "50 %: guessing", "even")
 NOTHING = Mark(0.0, "0: nothing gained", "even")
 
@@ -76,13 +78,17 @@ def _tiles(card: Card) -> Iterator[Tile]:
     if card.failed:
         found = card.failed.share
         yield _tile(found, f"of {number(found.n)} judgements failed", "left out, never a score", "open")
-    worst = card.red_team.worst() if card.red_team else None
-    if worst and worst.gain:
-        gain = worst.gain
-        sure = gain.low is not None and gain.low > 0
-        value = f"{100 * gain.value:+.1f}".replace("-", "−")
-        reading = "the whole interval lies above 0" if sure else "the interval holds 0: no gain is shown"
-        yield Tile(value, _ends(gain), f"points for the worst tactic, {worst.name}", reading, "bad" if sure else "open")
+    if card.red_team and (known := worst_first(card.red_team.scores)):
+        yield _gain_tile(known[0])
+
+
+def _gain_tile(worst: TacticScore) -> Tile:
+    assert worst.gain is not None
+    sure = worst.gain.low is not None and worst.gain.low > 0
+    value = f"{100 * worst.gain.value:+.1f}".replace("-", "−")
+    reading = "the whole interval lies above 0" if sure else "the interval holds 0: no gain is shown"
+    sentence = f"points for the tactic that gains most, {worst.name}"
+    return Tile(value, _ends(worst.gain), sentence, reading, "bad" if sure else "open")
 
 
 def _tile(found: Number, sentence: str, reading: str, tone: str) -> Tile:
@@ -119,12 +125,13 @@ def _ruling(ruling: Ruling) -> dict[str, str]:
 
 
 def _agreement(pairs: Pairs) -> Markup | None:
-    """Accuracy in all, by category and by difficulty."""
+    """Accuracy in all, by the largest categories, by difficulty."""
     found = pairs.agreement
     if found.accuracy is None:
         return None
+    largest = sorted(found.by_category.items(), key=lambda row: -row[1].n)[:CATEGORIES_AT_MOST]
     rows = [_row("all pairs", found.accuracy, "policy")]
-    rows += [_row(name, one, "baseline") for name, one in (*found.by_category.items(), *found.by_difficulty.items())]
+    rows += [_row(name, one, "baseline") for name, one in (*sorted(largest), *found.by_difficulty.items())]
     return forest(rows, [GUESSING], title="Agreement with people, with 95 % intervals")
 
 
@@ -140,14 +147,17 @@ def _measures(card: Card) -> Iterator[tuple[str, str, str]]:
     if card.failed:
         yield "failures", _share(card.failed.share), "judgements without an answer; they are in no other number"
     if card.cost:
-        c = card.cost
-        spent = f"{number(round(c.read))} tokens read, {number(round(c.written))} written"
-        money = f", {number(c.cost)} by the price table" if c.cost else ""
-        yield (
-            "cost of a label",
-            f"{spent}{money}, {duration(c.seconds)}",
-            f"over {counted(c.labels, 'label', 'labels')}",
-        )
+        yield "cost of a label", _spent(card.cost), f"over {counted(card.cost.labels, 'label', 'labels')}"
+    if card.red_team and (alone := [s for s in card.red_team.scores if s.alone]):
+        best = max(alone, key=lambda s: s.alone.value if s.alone else 0.0)
+        yield "a tactic alone", _share(best.alone), f"how often {best.name} in place of an answer beats the good one"
+
+
+def _spent(cost: Cost) -> str:
+    tokens = f"{number(round(cost.read))} tokens read, {number(round(cost.written))} written"
+    money = f"{number(cost.cost)} by the price table" if cost.cost else ""
+    time = duration(cost.seconds) if cost.seconds >= 1 else f"{1000 * cost.seconds:.0f} ms"
+    return ", ".join(filter(None, (tokens if cost.read else "no model is asked", money, time)))
 
 
 def _of_pairs(pairs: Pairs) -> Iterator[tuple[str, str, str]]:
