@@ -195,3 +195,21 @@ def test_paid_answers_are_not_paid_twice(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == asked
     assert second.stdout.split("cost of a label")[0] == first.stdout.split("cost of a label")[0]
+
+
+def test_a_judge_with_tools_is_audited_with_them(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    plain = yaml.safe_load(path.read_text())
+    plain["models"]["m"] = {"kind": "scripted", "says": "VERDICT-{nonce}: first"}
+    plain["tools"] = {"sums": {"kind": "calculator"}}
+    plain["judges"]["agent"] = {"kind": "agentic", "model": "m", "tools": ["sums"]}
+    path.write_text(yaml.safe_dump(plain))
+    words = ("audit", path, "--judge", "agent", "--pairs", "pairs.jsonl", "--at-most", 5, "--red-team", 1)
+    done = dressage(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "audits/small/agent/card.json").read_text())
+    assert card["pairs"]["stability"]["same"]["value"] == 1
+    slower = dressage(*words, "--set", "tools.sums.seconds=9", cwd=tmp_path)
+    assert slower.returncode == 0, slower.stderr
+    other = json.loads((tmp_path / "audits/small/agent/card.json").read_text())
+    assert other["made_from"] != card["made_from"]

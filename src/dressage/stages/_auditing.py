@@ -63,7 +63,12 @@ def audited(room: Room, name: str, subject: Subject, evidence: Evidence) -> Card
     journal = Journal(room.folder / "journal.jsonl")
     bench = room.cast.bench(name, journal=journal, max_chars=room.max_chars, advance=lambda units: None)
     models = {asked: room.cast.model(asked) for asked in room.cast.asked_by(name)}
-    later = Asker(models, journal=Journal(room.folder / "again.jsonl"), seed=seed_for(room.seed, "audit", "again"))
+    later = Asker(
+        models,
+        journal=Journal(room.folder / "again.jsonl"),
+        seed=seed_for(room.seed, "audit", "again"),
+        toolbox=room.cast.toolbox(name),
+    )
     with room.progress.task(f"auditing {name}", questions.judgements(bench, again=True)) as advance:
         seated, named = replace(bench, advance=advance), replace(subject, made_from=made_from(subject, evidence))
         return audit(seated, replace(seated, asker=later), named, questions)
