@@ -33,6 +33,7 @@ def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
     yield from _twice(run)
     yield from _entries(run)
     yield from _practice(run)
+    yield from _drawn_elsewhere(run)
     unable = list(_capabilities(run))
     yield from unable
     if not unable:
@@ -215,6 +216,18 @@ def _practice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         )
     elif not compares(run, run.judge.by) and run.train.opponent is not None:
         yield ("train", "opponent"), f"is for judges that compare; {run.judge.by!r} grades; leave it out"
+
+
+def _drawn_elsewhere(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
+    """What cannot be had of a policy whose replies a server draws: log-probabilities that are this machine's own."""
+    if run.train is None or getattr(run.models[run.policy], "sampler", None) is None:
+        return
+    if getattr(run.train.trainer, "reference", None) == "sampled":
+        yield (
+            ("train", "trainer", "reference"),
+            f"is sampled, and the replies of {run.policy!r} are drawn by its sampler, another engine, whose "
+            "log-probabilities are no reference; set reference: computed",
+        )
 
 
 def substance(run: RunSettings, name: str) -> frozenset[str]:

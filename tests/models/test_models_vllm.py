@@ -415,3 +415,18 @@ def test_a_slip_in_the_samplers_settings_is_one_line(tmp_path, tiny_model):
     (tmp_path / "run.yaml").write_text(run.replace("verson: '0.32.0'", "version: '1'").replace("http:", "ftp:"))
     with pytest.raises(ConfigError, match=r"models\.tiny\.sampler\.base_url: must be an http or https address"):
         load(tmp_path / "run.yaml", ())
+
+
+def test_the_sampled_reference_of_a_served_policy_is_refused_when_the_config_is_read(tmp_path, tiny_model):
+    run = (
+        f"name: x\npolicy: tiny\nmodels:\n  tiny:\n    kind: local\n    path: {tiny_model}\n"
+        "    sampler: {kind: vllm, base_url: 'http://127.0.0.1:8000', model: tiny, version: '0.32.0'}\n"
+        "judges:\n  form: {kind: rules, rules: [{check: {rule: repetition}}]}\n"
+        "data:\n  source: {kind: builtin}\njudge: {by: form}\n"
+        "train:\n  trainer: {kind: dpo, reference: sampled}\n"
+    )
+    (tmp_path / "run.yaml").write_text(run)
+    with pytest.raises(ConfigError, match=r"train\.trainer\.reference: is sampled, .*set reference: computed"):
+        load(tmp_path / "run.yaml", ())
+    (tmp_path / "run.yaml").write_text(run.replace("sampled", "computed"))
+    load(tmp_path / "run.yaml", ())

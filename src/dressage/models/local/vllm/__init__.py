@@ -28,10 +28,11 @@ class Settings(Frozen):
     adapters: str | None = Field(None, min_length=1)
     """A folder that the server reads under the same path: what a role wears is copied there. null: adapters are read
     where they lie, that of a policy in training from a temporary folder of this machine."""
-    agrees_within: float = Field(0.05, gt=0, le=10)
+    agrees_within: float = Field(0.1, gt=0, le=10)
     """How far, in nats a token on average, the server's log-probabilities may be from the local model's on a reply
-    that is drawn before all others; more is another model, another adapter or another precision."""
-    concurrency: int = Field(128, ge=1, le=4096)
+    that is drawn before all others; more is another model or adapter. Float32 on both sides differs by some 1e-5,
+    bfloat16 on one by up to 0.05."""
+    concurrency: int = Field(128, ge=1, le=1000)
     """Draws in flight at most; the server queues what its --max-num-seqs does not hold."""
     timeout_s: float = Field(600, gt=0, le=86400)
     """Deadline of one draw, the wait in the server's queue included."""
