@@ -263,6 +263,9 @@ class Judge(Protocol):
 class Investigates(Protocol):
     """A Judge that asks in rounds, because what it asks next hangs on what it was answered."""
 
+    rounds: int
+    """How many rounds it may take; of one alone it is known beforehand what it asks."""
+
     def more(self, ballot: Ballot, answers: Sequence[Answer]) -> tuple[Question, ...]:
         """What to ask after all that was asked so far was answered; nothing once the answers can be read, or never will
         be. A pure function: with the same answers (after a crash, from the journal) it asks the same."""

@@ -200,7 +200,9 @@ def _evidence(rows: Sequence[Evidence]) -> list[Entry]:
         names = ("@first", "@second") if len(ids) == 2 else ("@reply",)
         sides = tuple(Side(name, candidate) for name, candidate in zip(names, ids, strict=False))
         lines = [line for call in sorted(calls, key=lambda c: c.number) for line in _call(call)]
-        entries.append(Entry(rows[0].prompt_id, sides, (f"{judge}: {len(calls)} calls", *lines)))
+        entries.append(
+            Entry(rows[0].prompt_id, sides, (f"{judge}: {len(calls)} call{'s' if len(calls) > 1 else ''}", *lines))
+        )
     return entries
 
 

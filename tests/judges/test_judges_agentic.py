@@ -1,17 +1,23 @@
 """The agentic judge: its text protocol, budgets, evidence, and that the tools decide (with a script for a planner)."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from planner import Planner, Row
 
+from dressage import config
 from dressage.engines import judging
 from dressage.engines.asking import Asker
 from dressage.engines.hearing import Bench
+from dressage.fingerprints import parts_of
 from dressage.judges import _fences as fences
 from dressage.judges.agentic import protocol
 from dressage.judges.agentic.judge import Agentic
@@ -29,11 +35,13 @@ from dressage.protocols import (
     Unreadable,
 )
 from dressage.questions import Call, Result
-from dressage.records import Ballot, Candidate, Message, Prompt, Usage
-from dressage.store import Journal
+from dressage.records import Ballot, Candidate, Evidence, Grade, Message, Prompt, Usage
+from dressage.store import Journal, rows_of
 from dressage.toolbox import Tool, Toolbox
+from run_parts import prompts_file, small
 
-CHECKABLE = Path(__file__).parents[2] / "configs" / "checkable" / "first"
+ROOT = Path(__file__).parents[2]
+CHECKABLE = ROOT / "configs" / "checkable" / "first"
 ROWS: list[Row] = [json.loads(line) for line in (CHECKABLE / "pairs.jsonl").read_text("utf-8").splitlines()]
 Make = Callable[..., Ballot]
 
@@ -400,6 +408,130 @@ def test_a_python_tool_that_never_ends_is_ended(tmp_path: Path) -> None:
     ended = box.call("python", {"code": "while True: pass"})
     assert ended.failed in ("deadline", "refused")  # refused where this machine cannot contain it
     assert ended.seconds < 5
+
+
+# ---------------------------------------------------------------- beside other judges, and through the command line
+
+
+def test_a_panel_hands_an_agent_its_own_answers_round_by_round(ballot: Make) -> None:
+    b, agent = ballot("It is 4."), agentic(mode="pointwise", principles=True)
+    rule = {"check": {"rule": "ends_cleanly"}}
+    rules = open_kind(
+        settings_of("judges", "rules").model_validate({"kind": "rules", "rules": [rule]}),
+        tools=JudgeTools(secret="sesame", members={}, reads_labels=lambda model: False),
+    )
+    words = open_kind(
+        settings_of("judges", "pointwise").model_validate({"kind": "pointwise", "model": "m", "how": "text"}),
+        tools=JudgeTools(secret="sesame", members={}, reads_labels=lambda model: False),
+    )
+    panel = open_kind(
+        settings_of("judges", "panel").model_validate({"kind": "panel", "judges": ["rules", "agent", "words"]}),
+        tools=JudgeTools(
+            secret="sesame", members={"rules": rules, "agent": agent, "words": words}, reads_labels=lambda model: False
+        ),
+    )
+    n = nonce(b)
+    first = panel.ask(b)
+    assert first == (*agent.ask(b), *words.ask(b))
+    answers: list[Answer] = [says(f"CRITERION-{n}: right"), says(f"SCORE-{n}: 1")]
+    assert panel.more(b, answers) == agent.more(b, answers[:1])
+    answers.append(says(call(b, expression="2 + 2")))
+    assert [type(q) for q in panel.more(b, answers)] == [Call]
+    answers += [Result(text="4"), says(f"SCORE-{n}: 10")]
+    assert panel.more(b, answers) == ()
+    mark = panel.read(b, answers)
+    assert (mark.criteria["rules"], mark.criteria["agent"], mark.criteria["words"]) == (1.0, 1.0, 0.0)
+    assert [(c.claim, c.result) for c in mark.checked] == [("agent: the sum", "4")]
+
+
+AGENT = {"kind": "agentic", "model": "script", "tools": ["limits"], "mode": "pointwise"}
+SCRIPT = {
+    "kind": "scripted",
+    "paid": True,
+    "rules": [
+        {"when": "1 of 1 hold", "says": "CITES-{nonce}: e1\nSCORE-{nonce}: 9"},
+        {"when": "0 of 1 hold", "says": "CITES-{nonce}: e1\nSCORE-{nonce}: 2"},
+    ],
+    "says": 'CALL-{nonce}: {"tool": "limits", "arguments": {"text": "@reply", "checks": [{"check": "length", '
+    '"unit": "words", "most": 3}]}, "claim": "the reply keeps to three words"}',
+}
+
+
+def checked_run(folder: Path) -> dict[str, Any]:
+    plain = small(
+        prompts_file(folder / "prompts.jsonl"), judges={"agent": AGENT}, tools={"limits": {"kind": "constraints"}}
+    )
+    plain["models"]["script"] = SCRIPT
+    plain["judge"] = {"by": "agent", "shard_prompts": 1}
+    return plain
+
+
+def dressage(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "dressage.cli", *args]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_a_run_labels_by_tools_and_shows_the_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(checked_run(tmp_path)))
+    done = dressage("run", str(path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "small" / "round-0"
+    words = {c.id: len(c.text.split()) for c in rows_of(folder / "data", Candidate)}
+    grades = list(rows_of(folder / "judge", Grade))
+    assert {(words[g.candidate_id] <= 3, g.raw) for g in grades} == {(True, 9), (False, 2)}
+    evidence = list(rows_of(folder / "judge", Evidence))
+    assert {e.candidate_ids for e in evidence} == {(g.candidate_id,) for g in grades}
+    shown = dressage("show", "small", "evidence", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "e1 (cited) the reply keeps to three words" in shown.stdout
+    assert "→ 1 of 1 hold" in shown.stdout
+    assert "agent: 1 calls" not in shown.stdout
+    again = dressage("run", str(path), cwd=tmp_path)
+    assert "judge: already there" in again.stderr
+
+
+def test_a_tool_that_is_not_there_is_said_with_its_place(tmp_path: Path) -> None:
+    plain = checked_run(tmp_path)
+    plain["judges"]["agent"] = {**AGENT, "tools": ["limit"]}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(
+        config.ConfigError, match=r"small.yaml:\d+: judges.agent.tools.*'limit' is not in `tools:`; did"
+    ):
+        config.load(path)
+    for wrong, said in (
+        ({"limits": {"kind": "calculater"}}, "no kind 'calculater'; did you mean 'calculator'"),
+        ({"limits": {"kind": "constraints", "sur": 0.9}}, "tools.limits.sur: unknown key; did you mean 'sure'"),
+    ):
+        path.write_text(yaml.safe_dump({**checked_run(tmp_path), "tools": wrong}))
+        with pytest.raises(config.ConfigError, match=said):
+            config.load(path)
+
+
+def test_other_settings_of_a_tool_make_other_labels(tmp_path: Path) -> None:
+    path, prints = tmp_path / "small.yaml", []
+    for tool in ({"kind": "constraints"}, {"kind": "constraints", "sure": 0.8}):
+        path.write_text(
+            yaml.safe_dump({**checked_run(tmp_path), "tools": {"limits": tool, "idle": {"kind": "calculator"}}})
+        )
+        prints.append(parts_of(config.load(path), "judge", {})["tools"])
+    assert prints[0] != prints[1]
+    assert set(prints[0]) == {"limits"}  # one that nobody calls changes nothing
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tools": ["a", "a"]}, "stands twice"),
+        ({"tools": ["a"], "calls": 0}, "calls: 0"),
+        ({"mode": "pointwise", "ties": True}, "`ties` is for"),
+    ],
+)
+def test_settings_that_contradict_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        settings_of("judges", "agentic").model_validate({"kind": "agentic", "model": "m", **settings})
 
 
 # ---------------------------------------------------------------- kill and resume

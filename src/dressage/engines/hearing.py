@@ -59,8 +59,7 @@ def hear(bench: Bench, ballots: Sequence[Ballot], *, units: int) -> list[Heard]:
     """
     heard = [Heard(Trouble(reason="not asked")) for _ in ballots]
     first = [bench.judge.ask(ballot) for ballot in ballots]
-    in_rounds = isinstance(bench.judge, Investigates)  # how many questions it takes shows as it goes
-    of = len(ballots) if in_rounds else sum(len(questions) for questions in first)
+    of = len(ballots) if _in_rounds(bench.judge) else sum(len(questions) for questions in first)
     meter = Meter(bench.advance, units=units, questions=of)
     _try(bench, ballots, heard, attempt=0, meter=meter)
     for attempt in range(1, RETRIES + 1):
@@ -70,6 +69,11 @@ def hear(bench: Bench, ballots: Sequence[Ballot], *, units: int) -> list[Heard]:
     _bury(bench.asker, heard)
     meter.finish()
     return heard
+
+
+def _in_rounds(judge: Judge) -> bool:
+    """Whether it shows only as it goes how many questions a ballot takes."""
+    return isinstance(judge, Investigates) and judge.rounds > 1
 
 
 def _bury(asker: Asker, heard: Sequence[Heard]) -> None:
@@ -96,7 +100,7 @@ def _try(
     """Asks about each ballot until it is decided; `attempt` above 0 draws other words than the tries before."""
     judge = bench.judge
     still = [_Open(b, one, judge.ask(b)) for b, one in zip(ballots, heard, strict=True)]
-    in_rounds = isinstance(judge, Investigates)
+    in_rounds = _in_rounds(judge)
     while still:
         for one in still:
             one.next = tuple(_resampled(q, attempt) for q in one.next)

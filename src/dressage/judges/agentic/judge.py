@@ -62,8 +62,10 @@ class Agentic:
     secret: str
     toolbox: Mapping[str, Tool]
     compares: bool = field(init=False)
+    rounds: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.rounds = self.settings.principles + (2 * self.settings.calls if self.toolbox else 0) + 1
         self.compares = self.settings.mode == "pairwise"
         self._told = telling.told(self.toolbox)
 
@@ -220,7 +222,7 @@ class Agentic:
     def _tools(self) -> str:
         if not self.toolbox:
             return ""
-        texts = " and ".join(f'"{protocol.HOLDER}{name}"' for name in NAMED[self.settings.mode])
+        texts = " or ".join(f'"{protocol.HOLDER}{name}"' for name in NAMED[self.settings.mode])
         return fences.fill(fences.template("agentic_tools"), list=self._told, texts=texts) + "\n\n"
 
     def _how(self, nonce: str, left: int) -> str:
