@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dressage import audit_verb
+from dressage.company import Ended, company, processes, started_alone
 
 if TYPE_CHECKING:
     from dressage.settings import RunSettings
@@ -23,6 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve whatever shares the cores
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a page of frames where a launcher is gone
 
 app = typer.Typer(
     name="dressage",
@@ -111,22 +113,63 @@ def _stop(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Runs the verb; a known error is one clear line and exit code 1, not a traceback."""
+    """Runs the verb; a known error is one clear line and exit code 1, not a traceback. Of several processes the first
+    runs it, and the others wait to be called to a training (see assisting)."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries about themselves: no user can act on one
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if processes() == 1:
+        if started_alone():
+            typer.echo(ALONE, err=True)
+        code, _ = _ending(lambda: app(standalone_mode=True))
+        sys.exit(code)
+    code, why = 1, "by an error of dressage's own"
     try:
+        code, why = _ending(_in_company)
+    finally:
+        if company.cache_info().currsize:
+            company().leave(code, why)
+    sys.exit(code)
+
+
+ALONE = (
+    "note: accelerate launch was asked for several processes and started one, as it does without --multi_gpu; "
+    "`torchrun --nproc_per_node N -m dressage.cli …` starts several, on a CPU too"
+)
+
+
+def _in_company() -> None:
+    """This process's part, as one of several."""
+    if company().leads:
         app(standalone_mode=True)
+    else:
+        from dressage.assisting import assist
+
+        assist(company())
+
+
+def _ending(work: Callable[[], None]) -> tuple[int, str]:
+    """Does the work, and says how it ended: the exit code, and for the other processes why, if it is an error."""
+    follows = os.environ.get("RANK", "0") != "0"
+    try:
+        work()
     except Stopped as stopped:
-        typer.echo("stopped; what was committed is kept, and the same command goes on from here", err=True)
-        sys.exit(stopped.code)
+        ended = processes() > 1 and stopped.code == 128 + signal.SIGTERM
+        why = " by the launcher, as it does when one of its processes has ended" if ended else ""
+        if not follows:
+            typer.echo(f"stopped{why}; what was committed is kept, and the same command goes on from here", err=True)
+        return int(str(stopped.code)), "it was stopped"
+    except SystemExit as done:  # typer's
+        return int(str(done.code or 0)), "its command line was wrong"
     except (ValueError, RuntimeError, OSError, LookupError) as error:
         if os.environ.get("DRESSAGE_TRACEBACK"):
             raise
         from dressage.harmless import plain
 
-        typer.echo(f"error: {plain(str(error)) or type(error).__name__}", err=True)
-        sys.exit(1)
+        why = plain(str(error)) or type(error).__name__
+        typer.echo(f"process {os.environ['RANK']}: {why}" if follows else f"error: {why}", err=True)
+        return error.code if isinstance(error, Ended) else 1, why
+    return 0, ""
 
 
 def _settings(config: Path, sets: list[str] | None, name: str | None) -> "RunSettings":

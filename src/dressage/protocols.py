@@ -149,6 +149,8 @@ class TrainerSettings(Settings):
     shelf: ClassVar[str] = "trainers"
     learns_from: ClassVar[Literal["pairs", "examples", "prompts"]] = "pairs"
     """Judged pairs; replies to imitate; or prompts, to which it draws replies itself and has them graded."""
+    shared: ClassVar[bool] = False
+    """Whether several processes can share a training of this kind."""
 
     def draws(self) -> int:
         """Replies that a trainer which learns from prompts draws in all, for `plan` and the limit on failures."""

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import yaml
 
 from dressage import config
+from dressage.company import processes
 from dressage.fingerprints import STAGES, Stage, changed_keys, inputs_of, parts_of
-from dressage.plugins import meant
+from dressage.plugins import kinds, meant, settings_of
 from dressage.records import content_hash
 from dressage.settings import RunSettings
 from dressage.stages._stage import StageError
@@ -159,7 +160,8 @@ def inputs_in(settings: RunSettings, folder: Path, stage: Stage, *, call: str = 
 
 
 def possible(settings: RunSettings, job: Job) -> None:
-    """Refuses a job that names a stage or a run that is not there, and models that follow what the run trains."""
+    """Refuses a job that names a stage or a run that is not there, models that follow what the run trains, and several
+    processes where one is all that is needed."""
     there_are = configured(settings)
     for stage in (job.only, job.redo):
         if stage is not None and stage not in there_are:
@@ -170,15 +172,32 @@ def possible(settings: RunSettings, job: Job) -> None:
                 f"{name} wears {adapter}, an adapter of this very run: it would follow what is being trained. "
                 "Copy the adapter elsewhere, or give this run another --name"
             )
+    if (launched := processes()) > 1:
+        _shared(settings, job, launched)
     if job.origin is not None and not (folder_of(job.root, job.origin) / "config.yaml").exists():
         there = sorted(p.parent.name for p in job.root.glob("*/config.yaml"))
         raise RunRefused(f"--from {job.origin}: there is no such run in {job.root}{meant(job.origin, there)}")
 
 
+def _shared(settings: RunSettings, job: Job, launched: int) -> None:
+    """Refuses processes that would have nothing to do."""
+    can = [kind for kind in kinds("trainers") if getattr(settings_of("trainers", kind), "shared", False)]
+    if settings.train is None or job.only not in (None, "train"):
+        why = "and this job trains nothing"
+    elif not settings.train.trainer.shared:
+        why = f"and train.trainer.kind {settings.train.trainer.kind} trains in one"
+    else:
+        return
+    raise RunRefused(
+        f"a launcher started {launched} processes, {why}; several share a training by {', '.join(can)}. Start it "
+        f"without the launcher: dressage {job.only or 'run'} {job.call}"
+    )
+
+
 def _adapters(settings: RunSettings) -> Iterator[tuple[str, str]]:
     """The adapter folders that models and judges name."""
-    for where, kinds in (("models", settings.models), ("judges", settings.judges)):
-        for name, kind in kinds.items():
+    for where, shelf in (("models", settings.models), ("judges", settings.judges)):
+        for name, kind in shelf.items():
             if adapter := getattr(kind, "adapter", None):
                 yield f"{where}.{name}", adapter
 

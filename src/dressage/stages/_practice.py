@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from dressage.engines import judging
 from dressage.engines.failing import Tally, grades_of_broken
@@ -29,6 +29,36 @@ def update_shards(here: Here, updates: int) -> list[Shard] | None:
     """The shards of all updates, or null where one of them is missing or damaged."""
     found = [shard_done(here.folder, update_name(u), key=update_key(here, u)) for u in range(1, updates + 1)]
     return None if None in found else [shard for shard in found if shard]
+
+
+def rows_kept(here: Here, update: int) -> list[tuple[Candidate, Graded]] | None:
+    """What an update drew and how it was graded, or null where that is not kept."""
+    shard = shard_done(here.folder, update_name(update), key=update_key(here, update))
+    if shard is None:
+        return None
+    graded: dict[str, Graded] = {f.candidate_ids[0]: f for f in rows_in(here.folder, [shard], Failure)}
+    graded |= {g.candidate_id: g for g in rows_in(here.folder, [shard], Grade)}
+    return [(c, graded[c.id]) for c in rows_in(here.folder, [shard], Candidate)]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What the followers of a training are handed: the leader draws and has graded, they read what it kept."""
+
+    here: Here
+    sampling: Sampling
+
+    def practice(self) -> Practice:
+        return Practice(
+            sampling=self.sampling,
+            draw=self._leaders,
+            reward=self._leaders,
+            kept=lambda update: rows_kept(self.here, update),
+            keep=self._leaders,
+        )
+
+    def _leaders(self, *asked: object) -> NoReturn:
+        raise StageError("only the leading process of a training draws, has graded and writes")
 
 
 @dataclass
@@ -121,13 +151,9 @@ class Rehearsal:
 
     def kept(self, update: int) -> list[tuple[Candidate, Graded]] | None:
         """What an earlier attempt at this update drew, and how it was graded."""
-        shard = shard_done(self.here.folder, update_name(update), key=update_key(self.here, update))
-        if shard is None:
-            return None
-        graded: dict[str, Graded] = {f.candidate_ids[0]: f for f in rows_in(self.here.folder, [shard], Failure)}
-        self._tally.add(f for f in graded.values() if isinstance(f, Failure))
-        graded |= {g.candidate_id: g for g in rows_in(self.here.folder, [shard], Grade)}
-        return [(c, graded[c.id]) for c in rows_in(self.here.folder, [shard], Candidate)]
+        rows = rows_kept(self.here, update)
+        self._tally.add(answer for _, answer in rows or [] if isinstance(answer, Failure))
+        return rows
 
     def keep(self, update: int, rows: Sequence[tuple[Candidate, Graded]]) -> None:
         commit_shard(

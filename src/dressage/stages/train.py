@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import JsonValue
 
 from dressage.checkpoints import Checkpoints
 from dressage.clock import spending
+from dressage.company import company
 from dressage.plugins import open_kind
 from dressage.protocols import Sampling, Trained, Workplace
 from dressage.records import Checkpoint, content_hash
@@ -17,8 +19,8 @@ from dressage.seeds import seed_for
 from dressage.settings import JudgeSection, TrainSection
 from dressage.stages._card import Origin, write_card
 from dressage.stages._lessons import fitting, lessons
-from dressage.stages._practice import Rehearsal, update_shards
-from dressage.stages._stage import Here, Outcome, whole_files
+from dressage.stages._practice import Learnt, Rehearsal, update_shards
+from dressage.stages._stage import Here, Outcome, StageError, whole_files
 from dressage.stages._watching import Watch, look_shards, looks_kept, watch
 from dressage.store import Shard, commit_json, commit_shard, file_hash, rows_in, shard_done
 
@@ -33,13 +35,44 @@ class Policy:
 
 
 def run(here: Here, settings: TrainSection, *, policy: Policy, origin: Origin) -> Outcome:
-    """Trains once; a killed training goes on from its newest whole checkpoint."""
+    """Trains once; a killed training goes on from its newest whole checkpoint. Of several processes this is the
+    leader's part: it draws, has graded, watches and writes."""
     if done := _done(here):
         return done
     backbone = here.cast.model(policy.name)
     watching = watch(here, settings, start=backbone, sampling=policy.sampling)
     trainer = open_kind(settings.trainer, **_handed(here, settings, policy, watching))
     learnt = fitting(lessons(here, settings), trainer, backbone, at_most=settings.max_unfit)
+    company().say({"place": str(here.folder.resolve()), "key": here.key, "model": _model(backbone)})
+    trained = _together(here, trainer, learnt.rows, backbone, policy.name)
+    facts: dict[str, JsonValue] = {**trained.facts, "rows": len(learnt.rows), **learnt.left_out}
+    if company().size > 1:  # sums of several processes are rounded otherwise than those of one
+        facts["processes"] = company().size
+    if watching:
+        facts |= _watched(watching, backbone.wearing(trained.adapter))
+    write_card(trained.adapter, origin, settings.trainer.model_dump(mode="json"), facts)
+    looks: list[JsonValue] = [*looks_kept(here)]
+    return _kept(here, trained, backbone, {**facts, "updates": _updates(settings, trained), "looks": looks})
+
+
+def assist(here: Here, settings: TrainSection, *, policy: Policy, model: Mapping[str, str]) -> None:
+    """A follower's part: its share of the learning. It draws nothing, asks no judge and writes nothing.
+
+    Raises:
+        StageError: its `model` is not the leader's, so their gradients would not add up.
+    """
+    backbone = here.cast.model(policy.name)
+    if (mine := _model(backbone)) != dict(model):
+        raise StageError(
+            f"the leading process trains {dict(model)}, and this one has {mine}: name a dtype in `models:`"
+        )
+    trainer = open_kind(settings.trainer, practice=Learnt(here, policy.sampling).practice())
+    learnt = fitting(lessons(here, settings), trainer, backbone, at_most=settings.max_unfit)
+    _together(here, trainer, learnt.rows, backbone, policy.name)
+
+
+def _together(here: Here, trainer: Any, rows: Sequence[Any], backbone: Any, name: str) -> Trained:
+    """The training itself, the same in every process."""
     work = here.folder / "work"
     place = Workplace(
         folder=work,
@@ -49,14 +82,15 @@ def run(here: Here, settings: TrainSection, *, policy: Policy, origin: Origin) -
         checkpoints=Checkpoints(work / "checkpoints", key=here.key, say=here.progress.say),
         rewind=here.forget,
     )
-    with spending("training"), whole_files(f"training of {policy.name!r}"):
-        trained: Trained = trainer.train(learnt.rows, backbone, place)
-    facts: dict[str, JsonValue] = {**trained.facts, "rows": len(learnt.rows), **learnt.left_out}
-    if watching:
-        facts |= _watched(watching, backbone.wearing(trained.adapter))
-    write_card(trained.adapter, origin, settings.trainer.model_dump(mode="json"), facts)
-    looks: list[JsonValue] = [*looks_kept(here)]
-    return _kept(here, trained, backbone, {**facts, "updates": _updates(settings, trained), "looks": looks})
+    company().meet()  # every process has its model: none waits for one that has failed before
+    with spending("training"), whole_files(f"training of {name!r}"), company().together():
+        trained: Trained = trainer.train(rows, backbone, place)
+    return trained
+
+
+def _model(backbone: Any) -> dict[str, str]:
+    """What must be the same in all processes."""
+    return {"fingerprint": backbone.fingerprint, "dtype": str(backbone.module.dtype)}
 
 
 def _updates(settings: TrainSection, trained: Trained) -> int:

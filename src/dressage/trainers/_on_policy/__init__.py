@@ -55,6 +55,7 @@ class OnPolicySettings(TrainerSettings):
     """The base of trainers that draw from the policy as it learns."""
 
     learns_from = "prompts"
+    shared = True
 
     updates: int = Field(50, ge=1, le=1_000_000)
     """Rounds of: draw, grade, learn."""

@@ -4,14 +4,15 @@ The model stays unwrapped: DistributedDataParallel does not see the second of tw
 is weighted over its whole minibatch, so the gradients of the processes add up to that of one process.
 """
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+
+from dressage.company import company, processes
 
 T = TypeVar("T")
 
@@ -31,10 +32,17 @@ class Crew:
         """This process's part of the work."""
         return work[self.rank :: self.size]
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
-            dist.barrier()
+    def agree(self, decide: Callable[[], Any]) -> Any:
+        """What the leader decides, in all processes; it may take hours, for no collective waits for it."""
+        return company().agree(decide)
+
+    def gather(self, mine: T) -> list[T]:
+        """Everybody's, in the order of the processes, to all of them."""
+        if self.size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, mine)
+        return found
 
     def sum_up(self, tensors: Iterable[Tensor]) -> None:
         """Each tensor becomes its sum over all processes."""
@@ -57,13 +65,12 @@ def crew(*, cpu: bool) -> Crew:
     Raises:
         RuntimeError: the launcher announced several processes, and they did not find one another.
     """
-    announced = int(os.environ.get("WORLD_SIZE", "1"))
+    announced = processes()
     if announced > 1 and not dist.is_initialized():
         PartialState(cpu=cpu)
-    if not (dist.is_available() and dist.is_initialized()):
-        if announced > 1:
-            raise RuntimeError(
-                f"a launcher announced {announced} processes, but this one is alone; start with torchrun"
-            )
-        return Crew()
-    return Crew(dist.get_rank(), dist.get_world_size())
+    size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if size != announced:
+        raise RuntimeError(
+            f"a launcher announced {announced} processes, and {size} found one another; start them with torchrun"
+        )
+    return Crew(dist.get_rank(), size) if size > 1 else Crew()

@@ -23,7 +23,6 @@ from dressage.trainers._on_policy.microbatches import Lesson, Part, Penalty, Sum
 from dressage.trainers._on_policy.roles import Roles
 from dressage.trainers._on_policy.rollout import Rollout
 from dressage.trainers._on_policy.scoring import Scoring, by_length, in_micros
-from dressage.trainers._policy import rounding
 
 RATIO_MAY_DIFFER = 1e-3
 """How far a token's first ratio may be from 1 where sampler and trainer compute in fp32."""
@@ -79,7 +78,14 @@ class Learner:
             for number, forks in enumerate(self._minibatches(rollout, seed_for(seed, "order", update, epoch))):
                 step = ((update - 1) * self.settings.epochs + epoch) * self.settings.minibatches + number
                 self._minibatch(lesson, forks, step=step, first=epoch == number == 0)
-        return sums.means()
+        return self._of_all(sums)
+
+    def _of_all(self, mine: Sums) -> dict[str, float]:
+        """What the update says of itself, over every process's share of it."""
+        whole = Sums(mine.minibatches)
+        for one in self.crew.gather(mine):
+            whole.join(one)
+        return whole.means()
 
     def witnesses(self) -> list[GradientWitness]:
         return [w for w in (self.witness, self.critic_witness) if w is not None]
@@ -125,7 +131,7 @@ class Learner:
                     self._value_part(part, part.hidden_ND.detach(), step=step, about=about)
             if lesson.policy_learns:
                 norm = self._step(self.optimizer, self.policy, self.witness, self.settings.max_grad_norm, step)
-                sums.add(torch.ones(1), **{"policy/grad_norm": torch.tensor([norm])})
+                self._add_norm(sums, "policy/grad_norm", norm)
         if self.critic is not None and self.critic.own:
             with self.roles.wearing("critic") as module:
                 for micro in self.crew.share(micros):
@@ -135,7 +141,7 @@ class Learner:
             norm = self._step(
                 self.critic_optimizer, self.critic.named, self.critic_witness, self.rates.max_grad_norm, step
             )
-            sums.add(torch.ones(1), **{"value/grad_norm": torch.tensor([norm])})
+            self._add_norm(sums, "value/grad_norm", norm)
 
     def _policy_part(self, part: Part, *, first: bool, step: int, about: str) -> None:
         """A microbatch's share of the policy's loss, and its backward."""
@@ -150,7 +156,7 @@ class Learner:
         rollout = part.lesson.rollout
         old_N, ref_N = part.of(rollout.old_logprob_ST), part.of(rollout.ref_logprob_ST)
         if first:
-            part.lesson.sums.peak(**{"ratio/first_gap": self._first_gap(told.logprob_N, old_N, part)})
+            part.lesson.sums.peak(**self._first_gap(told.logprob_N, old_N, part))
         found = clipped_policy(
             told.logprob_N,
             old_N,
@@ -180,10 +186,13 @@ class Learner:
         if len(counted_N):
             part.lesson.sums.peak(**{"ratio/max": float(counted_N.max())})
 
-    def _first_gap(self, logprob_N: Tensor, old_N: Tensor, part: Part) -> float:
-        """The trainer's probabilities against those the sampler recorded, before the first step of an update."""
-        gap = float((logprob_N.detach() - old_N).abs().max())
-        exact = rounding(part.module) == torch.float32 and part.module.device.type == "cpu"
+    def _first_gap(self, logprob_N: Tensor, old_N: Tensor, part: Part) -> dict[str, float]:
+        """The trainer's probabilities against those the sampler recorded, before the first step of an update: in fp32
+        on a CPU they are held to rounding; in half precision, on a GPU or from a server an alarm looks at their mean.
+        """
+        gap_N = (logprob_N.detach() - old_N).abs()
+        gap = float(gap_N.max())
+        exact = part.module.dtype == torch.float32 and part.module.device.type == "cpu"
         if exact and not gap <= RATIO_MAY_DIFFER:
             raise RuntimeError(
                 f"before the first step of the update a token's log-probability differs by {gap:.2g} nats between the "
@@ -191,7 +200,7 @@ class Learner:
                 "policy, so the ratio would teach something else. Draw with the trainer's model, at data.sampling's "
                 "temperature and with top_p: 1"
             )
-        return gap
+        return {"ratio/first_gap": gap, "ratio/first_gap_mean": float(gap_N.mean())}
 
     def _value_part(self, part: Part, hidden_ND: Tensor, *, step: int, about: str) -> None:
         """A microbatch's share of the critic's loss, and its own backward."""
@@ -227,6 +236,10 @@ class Learner:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _add_norm(self, sums: Sums, name: str, norm: float) -> None:
+        if self.crew.leads:  # it is of the summed gradient, the same in every process
+            sums.add(torch.ones(1), **{name: torch.tensor([norm])})
 
     def _peaks(self, optimizer: Any) -> list[float]:
         policy = optimizer is self.optimizer

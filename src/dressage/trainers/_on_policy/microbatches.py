@@ -35,6 +35,12 @@ class Sums:
         for name, x in seen.items():
             self.peaks[name] = max(self.peaks.get(name, -math.inf), x)
 
+    def join(self, other: "Sums") -> None:
+        """Takes in what another process saw of the same minibatches."""
+        for name, x in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + x
+        self.peak(**other.peaks)
+
     def means(self) -> dict[str, float]:
         return {name: total / max(1, self.minibatches) for name, total in self.sums.items()} | self.peaks
 

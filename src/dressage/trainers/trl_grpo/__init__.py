@@ -46,6 +46,7 @@ class Settings(TrainerSettings):
     """
 
     learns_from = "prompts"
+    shared = True
 
     kind: Literal["trl_grpo"] = "trl_grpo"
     steps: int = Field(50, ge=1, le=1_000_000)

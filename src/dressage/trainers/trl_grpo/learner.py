@@ -20,6 +20,10 @@ from dressage.trainers._resuming import Resumes
 from dressage.trainers.trl_grpo import Settings
 
 
+VLLM_GAP = "sampling/sampling_logp_difference/mean"
+"""What TRL calls the difference between vLLM's log-probabilities and its own, in nats a token."""
+
+
 class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
     """Prompts are the token ids we make of them; the first step is held to the reference, every loss must be a number.
 
@@ -48,6 +52,10 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._asked = [row["prompt_id"] for row in inputs]
+        if self.accelerator.num_processes > 1:
+            # A checkpoint holds the first process's noise; so that the others' goes on too, all take it from names.
+            names = ("noise", self.accelerator.process_index, self.state.global_step)
+            torch.manual_seed(seed_for(self.args.seed, *names) % 2**63)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         return output
 
@@ -78,12 +86,6 @@ class Guarded(Resumes, GRPOTrainer):  # type: ignore[misc]
         return torch.tensor(
             [[float("nan") if score is None else score] for score in scores], device=self.accelerator.device
         )
-
-    def _load_rng_state(self, folder: str | None) -> None:
-        """What was kept is the first process's noise; the others draw with noise of their own."""
-        super()._load_rng_state(folder)
-        if folder is not None and (rank := self.accelerator.process_index):
-            torch.manual_seed(seed_for(self.args.seed, "rank", rank, self.state.global_step) % 2**63)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -166,6 +168,8 @@ def _in_our_names(logs: Mapping[str, Any]) -> dict[str, float]:
         line["time/step"] = line.pop("step_time")
     if "entropy" in line:
         line["policy/entropy"] = line.pop("entropy")
+    if VLLM_GAP in line:
+        line["ratio/first_gap_mean"] = line.pop(VLLM_GAP)
     if "reply/tokens" in line and "kl" in line:  # the first step of a generation
         line["objective/kl"] = line["kl"] * line["reply/tokens"]
     return line

@@ -8,9 +8,11 @@ boundary in the first epoch, so both are made certain: prompts stand in one epoc
 checkpoints between generations. On a GPU or with vLLM, draws are not repeated to the bit: it goes on from the
 checkpoint with other noise, and asks the judge anew about replies that differ.
 
-Several processes (torchrun) share a generation: the first has it graded, writes and reports. Each draws with its own
-noise, of which only the first's is kept, so they do not resume to the bit. FSDP and DeepSpeed are refused: checkpoints
-and adapter are read from whole parameters and a plain optimizer.
+Several processes (torchrun) share a generation: the first has it graded, writes and reports. Each draws with noise of
+its own, so the replies are not those of one process. From the same replies the gradients are, where a step takes a
+whole generation: of several minibatches each process deals out its own share. `bnpo` is an exception, which weighs
+each forward pass alike, whatever its tokens. FSDP and DeepSpeed are refused: checkpoints and adapter are read from
+whole parameters and a plain optimizer.
 """
 
 from collections.abc import Sequence
