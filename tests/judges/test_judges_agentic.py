@@ -488,6 +488,10 @@ def test_a_run_labels_by_tools_and_shows_the_evidence(tmp_path: Path) -> None:
     assert "e1 (cited) the reply keeps to three words" in shown.stdout
     assert "→ 1 of 1 hold" in shown.stdout
     assert "agent: 1 calls" not in shown.stdout
+    page = (tmp_path / "runs" / "small" / "report" / "index.html").read_text("utf-8")
+    assert "What the judges’ tools found" in page
+    assert "the reply keeps to three words" in page
+    assert page.count("named by the verdict</p>") == 4  # of the judgements shown
     again = dressage("run", str(path), cwd=tmp_path)
     assert "judge: already there" in again.stderr
 

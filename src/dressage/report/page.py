@@ -10,6 +10,7 @@ from markupsafe import Markup
 from dressage.records import Battle, Candidate, GateResult, Grade, Measure, Preference, Prompt
 from dressage.report import battles as sample
 from dressage.report import figures, making
+from dressage.report.found import found
 from dressage.report.headline import guards, guards_in_short, headline, other_measures
 from dressage.report.learnt import learnt
 from dressage.report.reading import Config, Round, Run, read_run
@@ -97,6 +98,7 @@ def _round(run: Run, round_: Round) -> dict[str, Any]:
         "labelling": _labelling(round_, str(by["by"]) if "by" in by else ""),
         "replies": figures.replies(round_, fought, candidates),
         "battles": _battles(run.config, round_, fought, candidates),
+        "found": found(round_, run.config.raw.get("seed"), "shown evidence", round_.name),
         "failures": making.failures(round_),
         "stages": making.stages(round_, run.config),
         "learnt": learnt(round_.facts("train")),
