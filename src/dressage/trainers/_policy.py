@@ -16,13 +16,6 @@ AGREES = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.03, torch.b
 """Mean absolute difference in nats per token at which two ways of computing the same thing agree."""
 
 
-def rounding(module: Any) -> torch.dtype:
-    """The coarsest type that a forward pass goes through: layers kept in 8 bits round what they read to 8 bits, with
-    scales that depend on what shares a batch, and are no finer than bfloat16; those in 4 bits compute in the dtype."""
-    found: torch.dtype = torch.bfloat16 if getattr(module, "is_loaded_in_8bit", False) else module.dtype
-    return found
-
-
 class Policy(nn.Module):
     """What transformers' Trainer trains. Dropout of the base stays off: the reference was computed without it."""
 
@@ -74,7 +67,7 @@ def layout_for(module: Any, forks: Sequence[Fork]) -> Layout:
             if layout == "apart":
                 raise
             continue
-        if float((ours_N - plain_N).abs().mean()) <= AGREES[rounding(module)]:
+        if float((ours_N - plain_N).abs().mean()) <= AGREES[module.dtype]:
             return layout
     raise ValueError(
         f"{type(module).__name__} does more to its logits than its output head (a soft cap, a scale), which this "

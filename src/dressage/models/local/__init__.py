@@ -26,9 +26,9 @@ class Settings(ModelSettings):
     """A peft adapter folder that the base wears, frozen."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights; auto takes bfloat16 where this machine is clearly faster in it."""
-    quantize: Literal["4bit", "8bit"] | None = None
-    """Keeps the frozen linear layers in 4 bits (NF4, its scales quantised too: QLoRA, arXiv:2305.14314) or in 8
-    (LLM.int8(), arXiv:2208.07339); they compute in `dtype`, adapters stay in float32. Needs the extra `qlora`."""
+    quantize: Literal["4bit"] | None = None
+    """Keeps the frozen linear layers in 4 bits (NF4, its scales quantised too: QLoRA, arXiv:2305.14314); they compute
+    in `dtype`, and adapters stay in float32. Needs the extra `qlora`."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs; auto takes a GPU if there is one."""
     threads: int | None = Field(None, ge=1, le=1024)
