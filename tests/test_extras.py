@@ -54,5 +54,14 @@ def test_a_quantised_model_without_bitsandbytes_stops_the_run_before_a_draw(tmp_
 @pytest.mark.skipif("bitsandbytes" not in absent, reason="it is installed")
 def test_a_model_that_no_stage_uses_is_not_asked(tmp_path) -> None:
     plain = small(prompts_file(tmp_path / "prompts.jsonl"))
-    plain["models"]["unused"] = {"kind": "local", "path": "no-such-folder", "quantize": "8bit"}
+    plain["models"]["unused"] = {"kind": "local", "path": "no-such-folder", "quantize": "4bit"}
     assert run(plain, tmp_path / "runs")[-1].startswith("judge: starting")
+
+
+def test_a_tracker_that_is_not_installed_stops_the_run_before_a_draw(tmp_path, tiny_model) -> None:
+    trackers = [package for package in absent if package != "bitsandbytes"]
+    if not trackers:
+        pytest.skip("all of them are installed")
+    plain = trained(small(prompts_file(tmp_path / "prompts.jsonl")), tiny_model)
+    plain["train"]["trainer"]["report_to"] = trackers[:1]
+    refused(plain, tmp_path / "runs", rf"train.trainer: report_to: \[{trackers[0]}\] needs the package {trackers[0]}")

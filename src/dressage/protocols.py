@@ -338,6 +338,10 @@ class Workplace:
     checkpoints: Kept
     rewind: Callable[[int], None]
     """Drops the lines logged after this step: training goes on from there."""
+    name: str = "training"
+    """What the run is called, for trackers beside it."""
+    trackers: Path | None = None
+    """Where trackers leave files that outlive the training; null: in the folder, which is cleared after it."""
 
     def resume(self) -> tuple[int, Path] | None:
         """The checkpoint to go on from, or null for a start; what was logged after it is dropped."""

@@ -81,6 +81,8 @@ def _together(here: Here, trainer: Any, rows: Sequence[Any], backbone: Any, name
         progress=here.progress,
         checkpoints=Checkpoints(work / "checkpoints", key=here.key, say=here.progress.say),
         rewind=here.forget,
+        name=here.folder.resolve().parents[1].name,
+        trackers=here.folder / "trackers",
     )
     company().meet()  # every process has its model: none waits for one that has failed before
     with spending("training"), whole_files(f"training of {name!r}"), company().together():

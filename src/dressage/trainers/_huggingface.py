@@ -30,8 +30,6 @@ class Schedule(Protocol):
     def epochs(self) -> int: ...
     @property
     def max_grad_norm(self) -> float: ...
-    @property
-    def report_to(self) -> Sequence[str]: ...
 
 
 def arguments(settings: Schedule, workplace: Workplace, *, cpu: bool, batch: int, micro: int, rows: int) -> Any:
@@ -61,7 +59,7 @@ def arguments(settings: Schedule, workplace: Workplace, *, cpu: bool, batch: int
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "eval_strategy": "no",
-        "report_to": list(settings.report_to),
+        "report_to": [],  # trackers see what the run's own metrics see: _trackers
         "disable_tqdm": True,
         "log_level": "error",
         "remove_unused_columns": False,

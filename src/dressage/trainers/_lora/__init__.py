@@ -1,11 +1,26 @@
 """The settings of a LoRA adapter (arXiv:2106.09685), shared by the trainers; imports no torch."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dressage.extras import demand
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
+
+Tracker = Literal["trackio", "wandb", "tensorboard", "mlflow"]
+"""Who can be told of a training besides the run's own metrics; each is a package of that name, and an extra."""
+
+
+def demand_trackers(names: Sequence[Tracker]) -> None:
+    """Passes where all are installed.
+
+    Raises:
+        ValueError: naming one that is not, and the extra that brings it.
+    """
+    for name in names:
+        demand(name, asked_by=f"report_to: [{name}]")
 
 
 class LoraSettings(Frozen):
@@ -44,5 +59,9 @@ class LoraTrainerSettings(TrainerSettings):
     """The adapter that is trained."""
     save_every: int = Field(50, ge=1, le=1_000_000)
     """Optimizer steps between checkpoints: what a crash can cost; it changes nothing that is learnt."""
-    report_to: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
-    """Trackers told besides the run's own metrics, through transformers."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
+
+    def usable(self) -> None:
+        """Refuses trackers that are not installed."""
+        demand_trackers(self.report_to)

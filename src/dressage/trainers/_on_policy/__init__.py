@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
-from dressage.trainers._lora import LoraSettings
+from dressage.trainers._lora import LoraSettings, Tracker, demand_trackers
 
 
 class FixedSettings(Frozen):
@@ -41,6 +41,9 @@ class AlarmSettings(Frozen):
     """Mean entropy of the next-token distribution in nats: below it the policy says one thing only."""
     reward_saturates_at: float | None = Field(None, gt=0, le=1)
     """Mean grade of an update from which there is nothing left to learn (or the judge is fooled)."""
+    sampler_gap_at_most: float | None = Field(0.1, gt=0)
+    """Mean difference in nats between a token's log-probability as it was drawn and as the trainer sees it before it
+    learns; between two ways of computing one model in bfloat16 it is about 0.03, in float32 nothing."""
     failures_at_most: float = Field(0.3, ge=0, le=1)
     """Share of an update's replies that the judge failed to grade."""
     watch_every: int = Field(10, ge=1)
@@ -101,8 +104,12 @@ class OnPolicySettings(TrainerSettings):
     """Recompute activations to save memory at a third more time; null: on a GPU yes, on a CPU no."""
     lora: LoraSettings = LoraSettings()
     """The adapter that is trained."""
-    report_to: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
-    """Trackers told besides the run's own metrics."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
+
+    def usable(self) -> None:
+        """Refuses trackers that are not installed."""
+        demand_trackers(self.report_to)
 
     def draws(self) -> int:
         return self.updates * self.prompts_per_update * self.per_prompt

@@ -86,6 +86,14 @@ class Alarms:
                 f"({s.entropy_at_least:g}): the policy says one thing only; raise `entropy` or {self.holds}, or "
                 "lower learning_rate",
             )
+        if s.sampler_gap_at_most is not None and told.get("ratio/first_gap_mean", 0.0) > s.sampler_gap_at_most:
+            yield (
+                "sampler",
+                "the log-probabilities that replies were drawn with differ from the trainer's by "
+                f"{told['ratio/first_gap_mean']:.2g} nats a token, over alarms.sampler_gap_at_most "
+                f"({s.sampler_gap_at_most:g}): the ratio teaches what the two disagree about. Draw with the trainer's "
+                "own model, or give both the same dtype (float32 is the surest)",
+            )
         if s.reward_saturates_at is not None and told.get("objective/scores", 0.0) >= s.reward_saturates_at:
             yield (
                 "saturation",
@@ -100,4 +108,4 @@ class Alarms:
                 raise TrainingStopped(f"stopped after update {update}: {rings[name]}")
 
 
-_EVERY_UPDATE = ("kl", "entropy", "saturation")
+_EVERY_UPDATE = ("kl", "entropy", "sampler", "saturation")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import torch
 from torch import Tensor
 
 from dressage.maths import kl
@@ -27,17 +26,12 @@ from dressage.trainers._on_policy.critic import Critic
 from dressage.trainers._on_policy.learner import CriticRates, Learner
 from dressage.trainers._on_policy.roles import Roles
 from dressage.trainers._on_policy.rollout import Rollout, rollout_of
-from dressage.trainers._on_policy.scoring import Scoring, scored, start_gap
+from dressage.trainers._on_policy.scoring import Scoring, scored, start_gap, start_may_differ
 from dressage.trainers._on_policy.telling import Clock, about, mean_of, short
-from dressage.trainers._on_policy.trackers import trackers
 from dressage.trainers._policy import layout_for
+from dressage.trainers._trackers import tracked
 
 Rows = Sequence[tuple[Candidate, Graded]]
-
-SAME_ON_A_GPU = {torch.float32: 1e-3, torch.float64: 1e-3}
-SAME_ON_A_GPU_IN_HALF = 0.5
-"""Nats by which a token may differ between two passes over the same batch: none on a CPU, and mostly none on a GPU. On
-the demo model in bfloat16, two ways of computing the same differ by up to 0.3."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +75,12 @@ class OnPolicy:
         self._possible(data)
         workplace.folder.mkdir(parents=True, exist_ok=True)
         module, seed = backbone.module, seed_for(workplace.seed, "lora")
-        with hf.silent(), adapted(module, self.settings.lora, seed=seed, start=backbone.adapter) as model:
+        told = tracked(workplace, self.settings)
+        with hf.silent(), told as desk, adapted(module, self.settings.lora, seed=seed, start=backbone.adapter) as model:
             with hf.checkpointing(module, self.settings.gradient_checkpointing):
                 roles = Roles(model, start=backbone.adapter, critic=self.algorithm.critic_lora)
                 team = crew(cpu=module.device.type == "cpu")
-                run = _Run(self, data, backbone, workplace, roles=roles, crew=team)
+                run = _Run(self, data, backbone, desk, roles=roles, crew=team)
                 before = adapter_hash(model)
                 facts = run.to_the_end()
             facts["adapter_hash"] = hf.changed(before, adapter_hash(model))
@@ -138,8 +133,6 @@ class _Run:
         """Every update that is still to be done; then the facts."""
         if (found := self.crew.agree(self._going_on_from)) is not None:
             self.standing = state.read(Path(found), self.learner, self.standing)
-        to = self.settings.report_to if self.crew.leads else ()
-        tell = trackers(to, self.workplace.folder, self.settings.model_dump(mode="json"))
         with self.workplace.progress.task("training", self.settings.updates) as advance:
             advance(self.standing.update)
             for update in range(self.standing.update + 1, self.settings.updates + 1):
@@ -147,7 +140,6 @@ class _Run:
                 self.standing.update = update
                 self.standing.ends = [*(self.standing.ends or []), short(told)]
                 if self.crew.leads:
-                    tell({**told, **spent}, update)
                     self._tell({**told, **spent}, update)
                 advance(1)
         self.learner.settle()
@@ -240,16 +232,13 @@ class _Run:
         )
 
     def _start_gap(self, rollout: Rollout, how: Scoring) -> float:
-        """Before the first step the policy is its reference, on the same batch to the last bit; a GPU may sum in another
-        order the second time."""
-        module = self.backbone.module
-        most = 0.0 if module.device.type == "cpu" else SAME_ON_A_GPU.get(module.dtype, SAME_ON_A_GPU_IN_HALF)
-        gap = start_gap(rollout, self.roles, how=how)
+        """Before the first step the policy is its reference, on the same batch: on a CPU to the last bit."""
+        gap, most = start_gap(rollout, self.roles, how=how), start_may_differ(self.backbone.module)
         if not gap <= most:
             raise RuntimeError(
-                f"before the first step the policy differs from its reference by {gap:.2g} nats on a token (at most "
-                f"{most:g} is rounding here): they do not start as the same model, so the KL would pull to somewhere "
-                "else than where the run starts from"
+                f"before the first step the policy differs from its reference by {gap:.2g} nats on a token (rounding: "
+                f"{most:g}): they do not start as the same model, so the KL would pull to somewhere else than where "
+                "the run starts from"
             )
         return gap
 

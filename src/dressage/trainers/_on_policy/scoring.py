@@ -61,6 +61,15 @@ def start_gap(rollout: Rollout, roles: Roles, *, how: "Scoring") -> float:
     return float((found[0] - found[1]).abs().max())
 
 
+def start_may_differ(module: Any) -> float:
+    """Nats by which a token may differ between two passes of one model over one batch. On a CPU there is no rounding
+    between them. A GPU may sum in another order: on the demo model that moves a token by 5e-5 in fp32, and in bfloat16
+    single tokens by 0.3."""
+    if module.device.type == "cpu":
+        return 0.0
+    return 1e-3 if module.dtype in (torch.float32, torch.float64) else 0.5
+
+
 class Scoring:
     """How replies are put before the model: the layout, how many prompts at once, and at which temperature."""
 

@@ -15,7 +15,8 @@ from dressage.trainers._forks import Layout
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import Plan
-from dressage.trainers._policy import Policy, layout_for, rounding
+from dressage.trainers._policy import AGREES, Policy, layout_for
+from dressage.trainers._trackers import tracked
 from dressage.trainers.dpo import Settings, reference
 from dressage.trainers.dpo.learner import Lesson, PairTrainer
 from dressage.trainers.dpo.objective import objective
@@ -52,8 +53,8 @@ class DPO:
         workplace.folder.mkdir(parents=True, exist_ok=True)
         pairs = [tokenised(pair, backbone.tokenizer) for pair in data]
         hf.refuse_unfit([(p.prompt_id, p.length) for p in pairs], self.limit(backbone))
-        with hf.silent():
-            return self._train(data, pairs, backbone, workplace)
+        with hf.silent(), tracked(workplace, self.settings) as desk:
+            return self._train(data, pairs, backbone, desk)
 
     def _train(
         self, data: Sequence[Pair], pairs: list[PairTokens], backbone: Backbone, workplace: Workplace
@@ -69,7 +70,7 @@ class DPO:
             loss=objective(self.settings),
             reference_P2=reference_P2,
             weight_P=_weights(pairs, self.settings.weight),
-            gap_at_most=self._gap_at_most(backbone),
+            gap_at_most=self._gap_at_most(backbone, longest=max(lengths)),
         )
         return self._learn(lesson, backbone, workplace)
 
@@ -95,10 +96,16 @@ class DPO:
         reference.keep(path, key, made)
         return made
 
-    def _gap_at_most(self, backbone: Backbone) -> float | None:
+    def _gap_at_most(self, backbone: Backbone, *, longest: int) -> float | None:
         drops = self.settings.lora.dropout > 0 and backbone.adapter is not None
-        other_rounding = self.settings.reference == "sampled" and rounding(backbone.module) != torch.float32
-        return None if drops or other_rounding else GAP
+        other_rounding = self.settings.reference == "sampled" and backbone.module.dtype != torch.float32
+        if drops or other_rounding:
+            return None
+        module = backbone.module
+        if module.device.type == "cpu" or module.dtype in (torch.float32, torch.float64):
+            return GAP
+        # In half precision a GPU may choose another kernel where gradients are wanted; a token is then rounded anew.
+        return AGREES[module.dtype] * longest
 
     def _learn(self, lesson: Lesson, backbone: Backbone, workplace: Workplace) -> Trained:
         settings, rows, module = self.settings, len(lesson.pairs), backbone.module

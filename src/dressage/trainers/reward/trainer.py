@@ -23,6 +23,7 @@ from dressage.trainers._lora.adapter import adapted, adapter_hash, save
 from dressage.trainers._pairs import PairTokens, pair_tokens
 from dressage.trainers._plan import Plan
 from dressage.trainers._policy import layout_for
+from dressage.trainers._trackers import tracked
 from dressage.trainers.reward import Settings, measures
 from dressage.trainers.reward.learner import Lesson, PairScorer, Scorer, scores
 
@@ -73,8 +74,8 @@ class Reward:
                 f"all {len(held)} pairs are of prompts that fall to the held-out share of {self.settings.held_out:g}, "
                 "so there is nothing to learn from; bring pairs of more prompts, or lower `held_out`"
             )
-        with hf.silent():
-            return self._train(learnt, held, backbone, workplace)
+        with hf.silent(), tracked(workplace, self.settings) as desk:
+            return self._train(learnt, held, backbone, desk)
 
     def _train(
         self, learnt: list[PairTokens], held: list[PairTokens], backbone: Backbone, workplace: Workplace

@@ -20,6 +20,7 @@ from dressage.trainers._lora.checks import finite
 from dressage.trainers._plan import Plan
 from dressage.trainers._replies import reply_tokens
 from dressage.trainers._resuming import Resumes
+from dressage.trainers._trackers import tracked
 from dressage.trainers.sft import Settings
 
 IGNORED = -100
@@ -60,13 +61,14 @@ class SFT:
         batch, micro = settings.batch_examples, settings.microbatch_examples
         keywords = hf.arguments(settings, workplace, cpu=cpu, batch=batch, micro=micro, rows=len(rows))
         seed = seed_for(workplace.seed, "lora")
-        with hf.silent(), adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
+        told = tracked(workplace, settings)
+        with hf.silent(), told as desk, adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
             with hf.checkpointing(module, settings.gradient_checkpointing):
                 plan = Plan([len(r["input_ids"]) for r in rows], seed=workplace.seed, batch=batch, micro=micro)
                 trainer = _trainer(model, rows, keywords, plan=plan, tokenizer=backbone.tokenizer)
                 before = adapter_hash(model)
                 steps = hf.updates(settings, rows=len(rows), batch=batch)
-                trainable = hf.watched(trainer, workplace, steps=steps, save_every=settings.save_every)
+                trainable = hf.watched(trainer, desk, steps=steps, save_every=settings.save_every)
             after = hf.changed(before, adapter_hash(model))
             folder = save(model, workplace.folder / "adapter")
         last = trainer.steps[-max(1, len(trainer.steps) // 4) :]

@@ -24,6 +24,7 @@ from dressage.trainers._lora.checks import finite
 from dressage.trainers._pairs import PairTokens, tokenised
 from dressage.trainers._plan import Plan
 from dressage.trainers._resuming import Resumes
+from dressage.trainers._trackers import tracked
 from dressage.trainers.trl_dpo import Settings
 
 
@@ -59,14 +60,15 @@ class TRLDPO:
         batch, micro = settings.batch_pairs, settings.microbatch_pairs
         cpu = module.device.type == "cpu"
         keywords = hf.arguments(settings, workplace, cpu=cpu, batch=batch, micro=micro, rows=len(pairs))
-        lent = _trl.lent(module, backbone.tokenizer)
-        with hf.silent(), lent, adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
+        lent, told = _trl.lent(module, backbone.tokenizer), tracked(workplace, settings)
+        start = backbone.adapter
+        with hf.silent(), told as desk, lent, adapted(module, settings.lora, seed=seed, start=start) as model:
             with hf.checkpointing(module, settings.gradient_checkpointing):
                 plan = Plan([p.length for p in pairs], seed=workplace.seed, batch=batch, micro=micro)
                 trainer = _trainer(model, pairs, keywords | losses(settings), plan=plan, tokenizer=backbone.tokenizer)
                 before = adapter_hash(model)
                 steps = hf.updates(settings, rows=len(pairs), batch=batch)
-                trainable = hf.watched(trainer, workplace, steps=steps, save_every=settings.save_every)
+                trainable = hf.watched(trainer, desk, steps=steps, save_every=settings.save_every)
             after = hf.changed(before, adapter_hash(model))
             folder = save(model, workplace.folder / "adapter")
         facts: dict[str, float | int | str] = {

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
-from dressage.trainers._lora import LoraSettings
+from dressage.trainers._lora import LoraSettings, Tracker, demand_trackers
 from dressage.trainers._on_policy import AlarmSettings
 
 PER_TOKEN = frozenset({"bnpo", "dr_grpo", "dapo", "cispo"})
@@ -95,8 +95,12 @@ class Settings(TrainerSettings):
     """Draws by vLLM (needs its package and a GPU); null: by transformers."""
     lora: LoraSettings = LoraSettings()
     """The adapter that is trained."""
-    report_to: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
-    """Trackers told besides the run's own metrics, through transformers."""
+    report_to: tuple[Tracker, ...] = ()
+    """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
+
+    def usable(self) -> None:
+        """Refuses trackers that are not installed."""
+        demand_trackers(self.report_to)
 
     @property
     def epochs(self) -> int:

@@ -19,7 +19,6 @@ from dressage.trainers._on_policy.alarms import Alarms
 from dressage.trainers._resuming import Resumes
 from dressage.trainers.trl_grpo import Settings
 
-
 VLLM_GAP = "sampling/sampling_logp_difference/mean"
 """What TRL calls the difference between vLLM's log-probabilities and its own, in nats a token."""
 

@@ -35,6 +35,7 @@ from dressage.trainers import _huggingface as hf
 from dressage.trainers import _trl
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save, trainable
 from dressage.trainers._lora.checks import GradientWitness
+from dressage.trainers._trackers import tracked
 from dressage.trainers.trl_grpo import Settings, VLLMSettings
 from dressage.trainers.trl_grpo.judge import Judge
 from dressage.trainers.trl_grpo.learner import Guarded, UpdateWatcher
@@ -80,13 +81,14 @@ class TRLGRPO:
         self._possible(data, backbone)
         workplace.folder.mkdir(parents=True, exist_ok=True)
         settings, module, seed = self.settings, backbone.module, seed_for(workplace.seed, "lora")
-        lent = _trl.lent(module, backbone.tokenizer)
-        with hf.silent(), lent, adapted(module, settings.lora, seed=seed, start=backbone.adapter) as model:
+        lent, told = _trl.lent(module, backbone.tokenizer), tracked(workplace, settings)
+        start = backbone.adapter
+        with hf.silent(), told as desk, lent, adapted(module, settings.lora, seed=seed, start=start) as model:
             with hf.checkpointing(module, settings.gradient_checkpointing):
                 trainer = self._trainer(model, data, backbone, workplace)
                 before = adapter_hash(model)
                 try:
-                    count = self._practise(trainer, workplace)
+                    count = self._practise(trainer, desk)
                 finally:
                     trainer.async_loop.call_soon_threadsafe(trainer.async_loop.stop)
             after = hf.changed(before, adapter_hash(model))
