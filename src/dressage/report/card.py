@@ -86,7 +86,8 @@ def _gain_tile(worst: TacticScore) -> Tile:
     assert worst.gain is not None
     sure = worst.gain.low is not None and worst.gain.low > 0
     value = f"{100 * worst.gain.value:+.1f}".replace("-", "−")
-    reading = "the whole interval lies above 0" if sure else "the interval holds 0: no gain is shown"
+    none = "too few prompts for an interval" if worst.gain.low is None else "the interval holds 0: no gain is shown"
+    reading = "the whole interval lies above 0" if sure else none
     sentence = f"points for the tactic that gains most, {worst.name}"
     return Tile(value, _ends(worst.gain), sentence, reading, "bad" if sure else "open")
 
@@ -227,7 +228,7 @@ def _red_team(card: Card) -> dict[str, Any] | None:
         return None
     known = sorted((s for s in found.scores if s.gain), key=lambda s: -_gain(s))
     return {
-        "prompts": found.prompts,
+        "prompts": counted(found.prompts, "prompt", "prompts"),
         "told_apart": _share(found.told_apart),
         "chart": forest(
             [_gained(s) for s in known], [NOTHING], title="What each tactic gains, with 95 % intervals", least=-1.0
