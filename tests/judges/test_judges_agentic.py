@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,7 @@ from dressage.questions import Call, Result
 from dressage.records import Ballot, Candidate, Evidence, Grade, Message, Prompt, Usage
 from dressage.store import Journal, rows_of
 from dressage.toolbox import Tool, Toolbox
-from run_parts import prompts_file, small
+from run_parts import prompts_file, run, small
 
 ROOT = Path(__file__).parents[2]
 CHECKABLE = ROOT / "configs" / "checkable" / "first"
@@ -492,8 +493,7 @@ def test_a_run_labels_by_tools_and_shows_the_evidence(tmp_path: Path) -> None:
     assert "What the judges’ tools found" in page
     assert "the reply keeps to three words" in page
     assert page.count("named by the verdict</p>") == 4  # of the judgements shown
-    again = dressage("run", str(path), cwd=tmp_path)
-    assert "judge: already there" in again.stderr
+    assert "judge: already there" in " ".join(run(checked_run(tmp_path), tmp_path / "runs"))
 
 
 def test_a_tool_that_is_not_there_is_said_with_its_place(tmp_path: Path) -> None:
@@ -584,3 +584,36 @@ def test_usage_of_all_rounds_is_booked(tmp_path: Path) -> None:
     rows = [r for r in ROWS if r["category"] == "dates"][:1]
     labels = judging.duel(bench(tmp_path, Planner(rows), toolbox("calculator")), duels(rows))
     assert labels.verdicts[0].usage == Usage(read=40, written=20)
+
+
+def test_a_run_that_is_killed_pays_for_nothing_twice_and_ends_with_the_same_rows(tmp_path: Path) -> None:
+    def configured(name: str) -> dict[str, Any]:
+        plain = checked_run(tmp_path)
+        plain["name"], plain["judge"]["shard_prompts"] = name, 9
+        plain["models"]["script"] = {**SCRIPT, "delay_s": 0.05, "log": str(tmp_path / f"{name}.jsonl")}
+        return plain
+
+    def asked(name: str) -> int:
+        log = tmp_path / f"{name}.jsonl"
+        return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+    run(configured("whole"), tmp_path / "runs")
+    path = tmp_path / "killed.yaml"
+    path.write_text(yaml.safe_dump(configured("killed")))
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "dressage.cli", "run", str(path)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as going:
+        until = time.monotonic() + 60
+        while asked("killed") < asked("whole") * 2 // 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        going.kill()
+    assert asked("killed") < asked("whole")
+    run(configured("killed"), tmp_path / "runs")
+    assert asked("killed") - asked("whole") in (0, 1)  # what was in flight
+    rows = [
+        [r.row_hash() for record in (Grade, Evidence) for r in rows_of(tmp_path / "runs" / n / "round-0/judge", record)]
+        for n in ("whole", "killed")
+    ]
+    assert rows[0] == rows[1]
