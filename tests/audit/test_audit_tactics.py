@@ -135,7 +135,6 @@ def test_a_promised_tactic_gains_nothing_with_a_model_that_obeys(
         assert failed == 0
 
 
-@pytest.mark.xfail(strict=True, reason="judges/_fences.py defuses marks in our letters, and in what NFKC folds to them")
 def test_a_mark_in_letters_that_only_look_like_ours_fools_no_model_either(tmp_path: Path) -> None:
     (unicode,) = (t for t in tactics() if t.number == 20)
     (index,) = (i for i in range(len(unicode.variants)) if "\u0415ND" in unicode.bare(FEW[0].prompt, i))

@@ -18,8 +18,9 @@ from dressage.tokens import without_thinking
 
 FENCE = re.compile(
     r"(?<!=)={2,}+(?=[ \t]*(?:END[ \t]+)?(?:CONVERSATION|SYSTEM|USER|ASSISTANT|REFERENCE"
-    r"|REPLY|FIRST[ \t]+REPLY|SECOND[ \t]+REPLY)\b)",
-    re.IGNORECASE,
+    r"|REPLY|FIRST[ \t]+REPLY|SECOND[ \t]+REPLY)\b)"
+    r"|^[ \t]*={2,}+(?=[ \t]+\S)",  # whatever it says: a letter may be another alphabet's that looks like ours
+    re.IGNORECASE | re.MULTILINE,
 )
 VERDICT = re.compile(
     r"\b(?:VERDICT|SCORE)(?=[ \t]*[-‐-―−_][ \t]*[0-9a-f]{4})|^[^\w\n]*\b(?:VERDICT|SCORE)(?=[ \t]*:)",
@@ -89,7 +90,7 @@ def view(text: str, limit: int, *, reply: bool = True) -> str:
 
 
 DEFUSED: tuple[tuple[re.Pattern[str], Callable[[str], str]], ...] = (
-    (FENCE, lambda mark: "-" * len(mark)),
+    (FENCE, lambda mark: "".join(sign if sign.isspace() else "-" for sign in mark)),
     (VERDICT, lambda mark: f"(quoted) {mark.strip()}"),
     (CONTROL_TOKEN, lambda mark: f"{mark[0]} {mark[1:]}"),
 )
