@@ -36,6 +36,8 @@ def test_it_asks_once_and_normalises_by_the_deviation(rewards, ballot, tools) ->
     (question,) = judge.ask(shown)
     assert isinstance(question, Scalar)
     assert question.messages == (*shown.messages, Message(role="assistant", content="It leaves today."))
+    (question,) = judge.ask(ballot("It lea\u200bves\U000e0041 today."))  # what no user sees is not scored either
+    assert question.messages[-1].content == "It leaves today."
     for raw in (-3.0, 0.0, 0.2):
         rating = judge.read(shown, [Score(raw=raw, deviation=0.4)])
         assert rating.score == pytest.approx(1 / (1 + math.exp(-raw / 0.4)))

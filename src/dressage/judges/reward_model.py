@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from dressage.judges._fences import clean
 from dressage.judges._numbers import logistic
 from dressage.judges._verdicts import score_of
 from dressage.protocols import SCORE_HEAD, SCORE_SCALE, Answer, JudgeSettings, JudgeTools, Question, Rating, Scalar
@@ -24,6 +25,8 @@ class Settings(JudgeSettings):
     """An adapter on one of the run's models rates a reply in one forward pass; it can be gamed like any reward."""
 
     asks_for: ClassVar[Literal["words", "embeddings", "scores"]] = "scores"
+
+    code_version = 2
 
     kind: Literal["reward_model"] = "reward_model"
     model: str
@@ -66,7 +69,7 @@ class RewardModel:
 
     def ask(self, ballot: Ballot) -> tuple[Question, ...]:
         (reply,) = ballot.texts
-        messages = (*ballot.messages, Message(role="assistant", content=reply))
+        messages = (*ballot.messages, Message(role="assistant", content=clean(reply)))
         return (Scalar(model=self.settings.model, messages=messages, adapter=self.settings.adapter),)
 
     def read(self, ballot: Ballot, answers: Sequence[Answer]) -> Rating:
