@@ -135,6 +135,15 @@ def test_one_process_is_a_company_of_its_own() -> None:
     alone.leave(1, "")
 
 
+def test_a_launcher_that_does_not_say_who_is_who_is_told_so(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    companies.company.cache_clear()  # it is asked once a process
+    with pytest.raises(CompanyError, match=r"announced 2 processes.*RANK expected.*unset WORLD_SIZE"):
+        companies.company()
+
+
 # ---------------------------------------------------------------- what is refused
 
 

@@ -18,6 +18,8 @@ LOOK = 0.02
 """Seconds between two looks into the store."""
 MEETING = 1800.0
 """Seconds after which a process that does not come to a meeting counts as lost; all it has to do is load a model."""
+FINDING = 600.0
+"""Seconds in which all must have found the store; a launcher starts them at the same time."""
 FAREWELL = 10.0
 """Seconds in which the followers should have heard that the leader ends, where the store ends with it."""
 AGAIN = "run the same command again: what was committed is kept, and it goes on from there"
@@ -209,7 +211,7 @@ def company() -> Company:
     from torch.distributed.rendezvous import rendezvous
 
     try:
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=MEETING)))
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=FINDING)))
     except (ValueError, RuntimeError) as error:
         raise CompanyError(
             f"a launcher announced {processes()} processes, and they do not find one another: {error}; start them with "
