@@ -115,7 +115,8 @@ class TrainSection(Frozen):
     watch_prompts: int = Field(32, ge=1)
     """How many dev prompts the watch judge sees, each time it looks."""
     max_failures: Share = 0.1
-    """A larger share of the watch judge's failed judgements, in any look, stops the stage."""
+    """A larger share of the watch judge's failed judgements, in any look, stops the stage; so does a larger share of
+    draws that came to nothing, over a training that draws for itself."""
     max_unfit: Share = 0.05
     """A larger share of rows that do not fit the context stops the stage; none is ever cut."""
 

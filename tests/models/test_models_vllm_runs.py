@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from vllm_server import BASE, VERSION, Likeness, serving
 
+from dressage.engines.failing import TooManyFailures
 from dressage.models.local import Settings
 from dressage.models.local.vllm.stops import OtherSampler, ServerAway
 from dressage.plugins import open_kind
@@ -103,9 +104,16 @@ def _best_of(root: Path) -> int:
     return kept // 3  # of policy, predecessor and best of two, the last was chosen among twice as many
 
 
-def test_a_run_whose_server_goes_away_goes_on_when_it_is_back(tiny_model, tmp_path, server, monkeypatch):
+def test_a_run_whose_server_goes_away_goes_on_when_it_is_back(tiny_model, tmp_path, server):
     whole = plain(tiny_model, tmp_path, server)
     away = changed(whole, models__tiny__sampler__base_url="http://127.0.0.1:1")
     with pytest.raises(ServerAway, match="what was committed is kept"):
         run(away, tmp_path)
     assert run(whole, tmp_path)[0] == "data: going on"
+
+
+def test_a_training_whose_draws_come_to_nothing_stops(tiny_model, tmp_path, server):
+    server.draws = False
+    asks = {"train": {"trainer": GRPO}, "data__per_prompt": 0, "data__sampling": {"max_new_tokens": 12}}
+    with pytest.raises(TooManyFailures, match=r"'sampling: policy' failed on 4 of the 8 .* than train\.max_failures"):
+        run(plain(tiny_model, tmp_path, server, **asks), tmp_path)

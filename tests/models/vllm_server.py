@@ -38,6 +38,8 @@ class Likeness:
     key: str | None = None
     busy: int = 0
     """Completions that are answered with 503 before one is answered."""
+    draws: bool = True
+    """Whether it draws what is to be kept; the reply that nobody sees it draws anyway."""
     restarts_at: int | None = None
     """Before the completion of this number, from 0, it forgets every adapter, as a server started anew."""
     adapters: dict[str, Path] = field(default_factory=dict)
@@ -100,6 +102,8 @@ class Likeness:
         self.asked.append(body)
         if body["model"] != BASE and body["model"] not in self.adapters:
             return _error(404, f"The model `{body['model']}` does not exist. Valid aliases: {BASE}.")
+        if not self.draws and "ignore_eos" not in body:
+            return _error(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
         return web.json_response(await asyncio.to_thread(self._drawn, body))
 
     def _guarded(self, request: web.Request) -> web.Response | None:

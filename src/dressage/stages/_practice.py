@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from dressage.engines import judging
 from dressage.engines.failing import Tally, grades_of_broken
 from dressage.engines.hearing import Bench
-from dressage.engines.sampling import Role, draw
+from dressage.engines.sampling import Role, draw, drawing
 from dressage.protocols import Graded, Practice, Sampling
 from dressage.records import Candidate, Failure, Grade, Prompt, content_hash
 from dressage.settings import JudgeSection, TrainSection
@@ -81,6 +81,8 @@ class Rehearsal:
         # The limit on failures holds over the whole training, as it does over a whole judge stage.
         draws = self.settings.trainer.draws()
         self._tally = Tally(self.judge.by, total=draws, at_most=self.judge.max_failures, limit="judge.max_failures")
+        at_most = self.settings.max_failures
+        self._undrawn = Tally(drawing("policy"), total=draws, at_most=at_most, limit="train.max_failures")
         self._replies: dict[str, Candidate] = {}
 
     def practice(self) -> Practice:
@@ -94,12 +96,18 @@ class Rehearsal:
         )
 
     def draw(self, prompts: Sequence[Prompt], per_prompt: int, update: int) -> list[Candidate]:
-        """Replies of the policy as it is now; a prompt that gives none is simply not in the update."""
+        """Replies of the policy as it is now; a prompt that gives none is simply not in the update.
+
+        Raises:
+            TooManyFailures: more than train.max_failures of all draws of this training.
+        """
         live = self.backbone.as_is(self.here.key, update)
         role = Role("policy", live, (self.here.seed, "train", self.here.round, "update", update))
-        return draw(
+        drawn = draw(
             role, prompts, per_prompt=per_prompt, sampling=self.sampling, journal=self._journal, advance=lambda n: None
-        ).candidates
+        )
+        self._undrawn.add(drawn.failures)
+        return drawn.candidates
 
     def reward(self, prompts: Sequence[Prompt], candidates: Sequence[Candidate]) -> list[Graded]:
         """A grade or a failure a candidate; what a reply broke itself has the grade of `judge.broken_response`.
