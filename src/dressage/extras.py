@@ -1,5 +1,6 @@
 """Packages that only some runs need: which extra of ours brings each, and whether it is there. Imports none of them."""
 
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -37,7 +38,7 @@ def installed(package: str) -> bool:
 
 def version_of(package: str) -> str:
     """Its version, for a fingerprint; `absent` where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+    for name in (package, f"{package}-skinny"):  # mlflow without its server is a package of the second name
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return "absent"

@@ -55,6 +55,8 @@ def ids_of(model: LocalModel) -> torch.Tensor:
 @needs_bitsandbytes
 def test_its_layers_take_a_fraction_of_the_room(tiny_model) -> None:
     whole, kept = opened(tiny_model), opened(tiny_model, quantize="4bit")
+    assert kept.facts["weights"] == "4 bits"
+    assert "weights" not in whole.facts
     layers = [m for m in kept.module.modules() if type(m).__name__ == "Linear4bit"]
     assert len(layers) == 14
     sizes = [

@@ -73,13 +73,15 @@ class LocalModel:
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What this machine chose: device, dtype, threads; and who draws, if it is not this model here."""
-        sampler: dict[str, str | int] = {"sampler": self._server.said()} if self._server else {}
+        """What this machine chose: device, dtype, threads; who draws, if not this model here; whether in 4 bits."""
+        told: dict[str, str | int] = {"sampler": self._server.said()} if self._server else {}
+        if getattr(self._backbone.module, "is_loaded_in_4bit", False):
+            told["weights"] = "4 bits"
         return {
             "device": str(self._backbone.device),
             "dtype": str(self._backbone.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
-            **sampler,
+            **told,
         }
 
     def wearing(self, adapter: Path | None) -> "LocalModel":
