@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dressage import config
 from dressage.accounts import Accounts
+from dressage.auditing import cleared
 from dressage.clock import counting
 from dressage.doubts import doubts
 from dressage.fingerprints import Stage, inputs_of, models_of, parts_of, with_members
@@ -167,6 +168,8 @@ def _perform(settings: RunSettings, folder: Path, stage: Stage, blank: Manifest,
                 forget=forget,
                 note=attempts.note,
             )
+            if stage == "judge":
+                cleared(settings, cast, folder / "audit", progress=progress)
             with whole_files(f"stage {stage} in {place}", [*settings.models.values(), *settings.judges.values()]):
                 outcome = RUNNERS[stage](settings, here)
             machine = attempts.machine()  # of the models that are open now

@@ -94,7 +94,7 @@ class JudgeSection(Frozen):
     max_chars: int = Field(20_000, ge=1)
     """A response over this many characters counts as broken."""
     floors: Floors | None = None
-    """What `dressage audit` holds the judge to; null: nothing."""
+    """What the judge must clear before it labels anything (and what `dressage audit` says of it); null: nothing."""
     shard_prompts: int = Field(32, ge=1, le=100_000)
     """Prompts per shard."""
 

@@ -114,7 +114,7 @@ def config(folder: Path, **judge: Any) -> Path:
         "models": MODELS,
         "judges": {"blind": {"kind": "pairwise", "model": "m"}, "form": FORM},
         "data": {"source": {"kind": "jsonl", "path": "pairs.jsonl"}},
-        "judge": {"by": "blind", **judge},
+        "judge": {"by": "blind"} | judge,
     }
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(plain))
@@ -141,6 +141,22 @@ def test_a_judge_below_its_floors_is_exit_code_one_in_words(tmp_path: Path) -> N
     assert card["hash"] == Card.model_validate({k: v for k, v in card.items() if k != "hash"}).hash()
     assert "judge card: audits/small/blind/index.html" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_labels_nothing_with_a_judge_below_its_floors(tmp_path: Path) -> None:
+    floors = {"pairs": {"kind": "jsonl", "path": "pairs.jsonl"}, "worst_tactic": None}
+    done = dressage("run", config(tmp_path, floors=floors), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "judge 'blind' is below the floors of the YAML" in done.stderr
+    assert "judge.floors.consistency:" in done.stderr
+    judge = tmp_path / "runs/small/round-0/judge"
+    assert not list(judge.glob("*.parquet"))
+    assert (tmp_path / "runs/small/round-0/data/manifest.json").exists()
+    assert json.loads((tmp_path / "runs/small/audit/card.json").read_text())["judge"] == "blind"
+
+    done = dressage("run", config(tmp_path, by="form", floors=floors), "--redo", "judge", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(judge.glob("*.parquet"))
 
 
 def test_another_judge_and_other_pairs_from_the_command_line(tmp_path: Path) -> None:
