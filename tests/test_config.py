@@ -78,6 +78,16 @@ def test_every_config_of_the_repository_loads_and_dumps_what_it_loaded(path: Pat
     assert config.load(copy) == settings
 
 
+def test_best_of_n_is_the_demo_with_another_trainer(monkeypatch) -> None:
+    """So its draws and labels are the demo's (`--from demo`), and their results can be laid side by side."""
+    monkeypatch.chdir(ROOT)
+    demo, best = (config.load(ROOT / "configs" / f"{name}.yaml").model_dump() for name in ("demo", "sft_best_of"))
+    trainers = [run["train"].pop("trainer") for run in (demo, best)]
+    assert [trainer["kind"] for trainer in trainers] == ["dpo", "sft"]
+    assert demo.pop("name") != best.pop("name")
+    assert demo == best
+
+
 def test_there_are_configs() -> None:
     assert {"smoke", "demo"} <= {p.stem for p in CONFIGS}
 
