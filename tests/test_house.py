@@ -60,7 +60,7 @@ GROUND = {
     "cards",
     "floors",
 }
-READING = {"strict_yaml", "slips", "crossings", "config", "fingerprints"}
+READING = {"strict_yaml", "slips", "crossings", "practising", "at_hand", "config", "fingerprints"}
 VIEWS = {"report", "harmless", "terminal", "reading", "comparing", "showing", "doctor"}
 FRAME = {"standing", "handover", "pipeline", "assisting", "planning", "auditing"}
 VERBS = {"cli", "audit_verb"}

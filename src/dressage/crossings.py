@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
+from dressage.at_hand import at_hand
 from dressage.plugins import meant
+from dressage.practising import practice
 from dressage.protocols import ModelSettings
 from dressage.records import content_hash
 from dressage.settings import RunSettings
@@ -32,8 +34,9 @@ def crossings(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         return
     yield from _twice(run)
     yield from _entries(run)
-    yield from _practice(run)
+    yield from practice(run)
     yield from _drawn_elsewhere(run)
+    yield from at_hand(run)
     unable = list(_capabilities(run))
     yield from unable
     if not unable:
@@ -167,55 +170,6 @@ def _entries(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
         yield ("evaluate", "policy"), "is `trained`, but nothing trains: add `train:` or name a model"
     if not any((run.data, run.judge, run.train, run.evaluate)):
         yield (), "no stage: add at least one of data:, judge:, train:, evaluate:"
-
-
-def compares(run: RunSettings, name: str) -> bool:
-    """Whether a judge decides between two; a panel is as its members."""
-    judge = run.judges[name]
-    return judge.two_at_once() or any(compares(run, member) for member in judge.members())
-
-
-def _practice(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:
-    """A trainer that draws for itself needs prompts and a judge that grades, and scores as it samples."""
-    if run.train is None:
-        return
-    if run.train.trainer.learns_from != "prompts":
-        if run.train.opponent:
-            yield (
-                ("train", "opponent"),
-                f"is for trainers that draw for themselves; {run.train.trainer.kind} does not; leave it out",
-            )
-        return
-    kind = run.train.trainer.kind
-    if run.train.input is not None:
-        yield ("train", "input"), f"gives rows, and {kind} draws for itself from data's prompts; leave it out"
-    if run.data is None:
-        yield ("train",), f"{kind} draws from prompts: add `data:` with a source and per_prompt: 0"
-    elif run.data.per_prompt:
-        yield (
-            ("data", "per_prompt"),
-            f"is {run.data.per_prompt}, and {kind} draws for itself: set data.per_prompt: 0 (data then only prepares "
-            "prompts)",
-        )
-    if run.data and run.data.sampling.top_p < 1:
-        yield (
-            ("data", "sampling", "top_p"),
-            f"is {run.data.sampling.top_p:g}: {kind} scores replies under the whole distribution, so it must draw "
-            "from the whole (top_p: 1); lower the temperature instead",
-        )
-    if run.data and run.data.sampling.temperature == 0:
-        yield ("data", "sampling", "temperature"), f"is 0: {kind} learns from differences between draws; raise it"
-    if run.judge is None:
-        yield ("train",), f"{kind} needs a reward: add `judge:` with by: NAME"
-    elif compares(run, run.judge.by) and run.train.opponent is None:
-        yield (
-            ("judge", "by"),
-            f"{run.judge.by!r} compares two replies, and {kind} needs a grade of one; set train.opponent: reference "
-            "(the grade is then the probability of beating a reply of the policy training starts from), or take a "
-            "judge that grades",
-        )
-    elif not compares(run, run.judge.by) and run.train.opponent is not None:
-        yield ("train", "opponent"), f"is for judges that compare; {run.judge.by!r} grades; leave it out"
 
 
 def _drawn_elsewhere(run: RunSettings) -> Iterator[tuple[KeyPath, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from dressage.doubts import doubts
 from dressage.fingerprints import Stage, inputs_of, models_of, parts_of, with_members
 from dressage.handover import move_aside, take_over
 from dressage.leftovers import left_out
+from dressage.practising import enough
 from dressage.protocols import ModelSettings, Progress, Settings
 from dressage.records import Checkpoint, content_hash
 from dressage.settings import RunSettings, TrainSection
@@ -214,7 +216,7 @@ def _run_data(settings: RunSettings, here: Here) -> Outcome:
     from dressage.stages import data
 
     assert settings.data is not None
-    return data.run(here, settings.data, policy=settings.policy)
+    return data.run(here, settings.data, policy=settings.policy, enough=partial(enough, settings))
 
 
 def _run_judge(settings: RunSettings, here: Here) -> Outcome:

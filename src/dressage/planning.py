@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dressage.crossings import compares
 from dressage.plugins import open_kind
+from dressage.practising import compares, enough
 from dressage.protocols import Sampling
 from dressage.records import Candidate, Prompt, Split
 from dressage.settings import RunSettings
@@ -71,6 +71,7 @@ def plan(settings: RunSettings, root: Path) -> Plan:
         judge.content()  # a file that is not there is said now
     prompts = _prompts(settings)
     found = Plan(prompts=dict(Counter(p.split for p in prompts)))
+    enough(settings, found.prompts)
     state = {s.stage: s.state for s in foreseen(settings, root)}
     work: dict[str, Callable[[], Work]] = {
         "data": lambda: _data(settings, prompts),
@@ -211,8 +212,8 @@ def _train(settings: RunSettings, prompts: Sequence[Prompt]) -> Work:
 def _looks(settings: RunSettings) -> int:
     """How often the watch judge looks while a trainer that draws for itself learns."""
     assert settings.train is not None
-    alarms, updates = (getattr(settings.train.trainer, name, None) for name in ("alarms", "updates"))
-    return int(updates // alarms.watch_every) if alarms and isinstance(updates, int) else 0
+    alarms = getattr(settings.train.trainer, "alarms", None)
+    return int(settings.train.trainer.rounds() // alarms.watch_every) if alarms else 0
 
 
 def _lessons(settings: RunSettings, prompts: Sequence[Prompt]) -> float:

@@ -81,6 +81,10 @@ class ModelSettings(Settings):
     scores: ClassVar[bool] = False
     trains: ClassVar[bool] = False
 
+    def at_hand(self) -> tuple[Path | None, Path | None]:
+        """The folders of its weights and of the adapter it wears, where they lie on this machine; asks no hub."""
+        return None, None
+
     def gives_labels(self) -> bool:
         """Whether next-token probabilities of labels can be had; where not, a judge's words are parsed."""
         return self.reads_labels
@@ -155,6 +159,14 @@ class TrainerSettings(Settings):
     def draws(self) -> int:
         """Replies that a trainer which learns from prompts draws in all, for `plan` and the limit on failures."""
         return 0
+
+    def rounds(self) -> int:
+        """How often it draws, which is how often its alarms are looked at."""
+        return 0
+
+    def prompts_at_once(self) -> int:
+        """The fewest prompts that it can be given."""
+        return 1
 
 
 # ---------------------------------------------------------------- models

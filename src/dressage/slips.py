@@ -107,6 +107,8 @@ def _said(error: ErrorDetails, walked: "_Walked") -> str:
             return f"{FEW}; it needs {error['ctx']['min_length']}"
         case "tuple_type" | "list_type":
             return f"must be a list, such as [{_short(error['input']).strip(chr(39))}]"
+        case "value_error" if isinstance(error["input"], Mapping):  # it names the keys that do not go together
+            return error["msg"].removeprefix("Value error, ")
         case _:
             return f"{error['msg'].removeprefix('Value error, ')} (it is {_short(error['input'])})"
 

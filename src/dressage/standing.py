@@ -107,7 +107,7 @@ def standing(stage: Stage, place: Path, fingerprint: str) -> Standing:
     if made is None:
         return Standing(stage, "to do", None)
     if made["fingerprint"] != fingerprint or (manifest and manifest.fingerprint != fingerprint):
-        return Standing(stage, "stale", manifest)
+        return Standing(stage, "stale" if _left_something(place) else "to do", manifest)
     return Standing(stage, "done" if manifest else "begun", manifest)
 
 
@@ -129,6 +129,16 @@ def damaged(place: Path, manifest: Manifest) -> str | None:
 
         return damaged_adapter(place, manifest.shards[0])
     return None
+
+
+OF_ITSELF = frozenset({"stage.json", "attempts.json"})
+"""What a stage writes before it has done anything."""
+
+
+def _left_something(place: Path) -> bool:
+    """Whether a stage came to anything: one that was refused as it began keeps no other settings out."""
+    files = (file for file in place.rglob("*") if file.is_file())
+    return any(file.name not in OF_ITSELF and file.stat().st_size for file in files)
 
 
 def _made(place: Path) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from typing import Any
 from dressage.records import Message
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+"""What chat templates write at the end of a turn, whatever the tokenizer calls its end."""
 _THOUGHT = re.compile(r"\A(?:\s*<think>.*?(?:</think>|\Z))+\s*", re.DOTALL)
 
 
@@ -62,7 +64,7 @@ def end_ids(tokenizer: Any, generation_config: Any = None) -> frozenset[int]:
     ids = {tokenizer.eos_token_id}
     named = getattr(generation_config, "eos_token_id", None)
     ids.update(named if isinstance(named, list | tuple) else [named])
-    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>"):
+    for token in TURN_ENDS:
         if token in (tokenizer.chat_template or "") and token in tokenizer.get_added_vocab():
             ids.add(tokenizer.convert_tokens_to_ids(token))
     return frozenset(int(i) for i in ids if i is not None)

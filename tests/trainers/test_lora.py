@@ -94,6 +94,18 @@ def test_an_adapter_of_another_shape_is_refused(backbone, tmp_path: Path, other:
         pass
 
 
+def test_an_adapter_on_the_head_is_refused_whatever_it_is_called(backbone) -> None:
+    module = backbone.module
+    by_another_name = LoraSettings.model_construct(**{**LORA.model_dump(), "targets": ("q_proj", "lm_head")})
+    before = list(module.state_dict())
+    with (
+        pytest.raises(ValueError, match=r"reaches lm_head, the output head of LlamaForCausalLM"),
+        adapted(module, by_another_name, seed=1, start=None),
+    ):
+        pass
+    assert list(module.state_dict()) == before
+
+
 def test_a_frozen_adapter_trains_nothing_and_that_is_an_error(backbone, tmp_path: Path) -> None:
     with adapted(backbone.module, LORA, seed=1, start=None) as model:
         save(moved(model), tmp_path / "a")

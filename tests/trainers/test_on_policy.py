@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from practice_parts import Gym, prompts, share_below
+from pydantic import ValidationError
 from training_parts import Desk
 
 from dressage.models.local import Settings as LocalSettings
@@ -100,18 +101,8 @@ def test_while_the_critic_warms_up_the_policy_stays(local, tmp_path) -> None:
     _, desk, _ = trained(local, tmp_path, kind="ppo", critic=critic)
     assert ["policy/grad_norm" in line for line in desk.lines] == [False, False, True]
     assert all("value/grad_norm" in line for line in desk.lines)
-    with pytest.raises(RuntimeError, match="never received a gradient"):
-        trained(local, tmp_path / "b", kind="ppo", critic={"kind": "head", "warmup_updates": 3})
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_words_that_pay_are_said_more(local, tmp_path, kind: str) -> None:
-    more = {"critic": {"kind": "head", "warmup_updates": 1}} if kind == "ppo" else {}
-    more |= {"updates": 12, "learning_rate": 1e-2, "save_every": 100, "alarms": {"kl_at_most": None}}
-    _, desk, _ = trained(local, tmp_path, kind=kind, **more)
-    scores = [line["objective/scores"] for line in desk.lines]
-    assert sum(scores[:2]) / 2 < 0.4
-    assert sum(scores[-3:]) / 3 > 0.9
+    with pytest.raises(ValidationError, match="leaves none of 3 updates in which the policy learns"):
+        settings("ppo", critic={"kind": "head", "warmup_updates": 3})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -227,8 +218,8 @@ def test_truncated_replies_can_be_left_out_or_cost(local, tmp_path) -> None:
     cut = torch.tensor([c.finish == "length" for c, _ in rows])
     assert 0 < int(cut.sum()) < len(rows)
     made = {
-        how: rollout_of(rows, asked, settings("grpo", truncated=how, truncation_penalty=0.3), tokenizer=local.tokenizer)
-        for how in ("keep", "penalise", "mask")
+        how: rollout_of(rows, asked, settings("grpo", truncated=how, **more), tokenizer=local.tokenizer)
+        for how, more in (("keep", {}), ("penalise", {"truncation_penalty": 0.3}), ("mask", {}))
     }
     assert torch.equal(made["keep"].mask_ST, made["keep"].real_ST)
     assert torch.equal(made["mask"].mask_ST.any(1), ~cut)

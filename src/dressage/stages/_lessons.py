@@ -31,7 +31,7 @@ def lessons(here: Here, settings: TrainSection) -> Lessons:
         StageError: nothing is left to learn from.
     """
     if settings.trainer.learns_from == "prompts":
-        return Lessons(_prompts(here), {})
+        return Lessons(_prompts(here, least=settings.trainer.prompts_at_once()), {})
     pairs = settings.trainer.learns_from == "pairs"
     found, left_out = _own(settings, pairs) if settings.input else (_preferred(here, pairs), {})
     held_out = _held_out(here)
@@ -46,10 +46,15 @@ def lessons(here: Here, settings: TrainSection) -> Lessons:
     return Lessons(kept, left_out)
 
 
-def _prompts(here: Here) -> list[Lesson]:
+def _prompts(here: Here, *, least: int) -> list[Lesson]:
     prompts = sorted((p for p in rows_of(here.inputs["data"], Prompt) if p.split == "train"), key=lambda p: p.id)
     if not prompts:
         raise StageError("train has no prompts to practise on; give data.source a train split")
+    if len(prompts) < least:
+        raise StageError(
+            f"train.trainer.prompts_per_update is {least}, and the data stage left {len(prompts)} prompts of the train "
+            "split; lower it, or bring more prompts and --redo data"
+        )
     return list(prompts)
 
 

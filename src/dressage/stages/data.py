@@ -1,7 +1,7 @@
 """Prepare prompts, draw candidates. Reads a source and the policy; writes prompts, candidates, failures."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -9,7 +9,7 @@ from dressage.engines.failing import Tally
 from dressage.engines.sampling import Drawn, Role, draw, drawing
 from dressage.plugins import open_kind
 from dressage.protocols import Model
-from dressage.records import Candidate, Failure, Message, Prompt
+from dressage.records import Candidate, Failure, Message, Prompt, Split
 from dressage.settings import DataSection
 from dressage.sources._columns import prompt_of
 from dressage.sources._rows import deduplicated, read
@@ -21,9 +21,13 @@ NEAR_EMPTY_WORDS = 3
 """A reply of fewer words is counted as near-empty."""
 
 
-def run(here: Here, settings: DataSection, *, policy: str) -> Outcome:
+Enough = Callable[[Mapping[Split, int]], None]
+"""Refuses too few prompts of a split, before anything is drawn from those there are."""
+
+
+def run(here: Here, settings: DataSection, *, policy: str, enough: Enough) -> Outcome:
     """Prompts that fit, in their splits; `per_prompt` candidates of each training prompt and each model."""
-    prompts, counts = _prompts(here, settings, policy)
+    prompts, counts = _prompts(here, settings, policy, enough)
     training = [p for p in prompts if p.split == "train"] if settings.per_prompt else []
     rest = [p for p in prompts if p.split != "train"] if settings.per_prompt else list(prompts)
     groups = in_groups(training, settings.shard_prompts)
@@ -77,10 +81,14 @@ def _sampler(
     return work
 
 
-def _prompts(here: Here, settings: DataSection, policy: str) -> tuple[list[Prompt], dict[str, JsonValue]]:
+def _prompts(
+    here: Here, settings: DataSection, policy: str, enough: Enough
+) -> tuple[list[Prompt], dict[str, JsonValue]]:
     """The prompts of this run in an order of their own (by id), and what was left out."""
     got = read(settings.source, open_kind(settings.source), convert=prompt_of)
     unique, doubled = deduplicated(_introduced(p, settings.system) for p in got.made)
+    if unique:
+        enough(Counter(p.split for p in _capped(unique, settings)))  # before a large model is loaded
     model: Model = here.cast.model(policy)
     fitting = [p for p in unique if _fits(p, model, settings.sampling.max_new_tokens)]
     kept = sorted(_capped(fitting, settings), key=_id)
@@ -90,6 +98,7 @@ def _prompts(here: Here, settings: DataSection, policy: str) -> tuple[list[Promp
             f"{len(unique) - len(fitting)} too long for the context of {policy!r}; look at data.source and data.at_most"
         )
     splits = Counter(p.split for p in kept)
+    enough(splits)
     return kept, {
         "prompts": len(kept),
         **{f"prompts_{split}": splits[split] for split in ("train", "dev", "test")},

@@ -1,5 +1,6 @@
 """Settings of a local model: a folder or hub name that transformers loads, under an adapter or not."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -46,6 +47,10 @@ class Settings(ModelSettings):
         """
         if self.quantize:
             demand("bitsandbytes", asked_by=f"quantize: {self.quantize}")
+
+    def at_hand(self) -> tuple[Path | None, Path | None]:
+        adapter = Path(self.adapter).expanduser() if self.adapter else None
+        return weights.at_hand(self.path, self.revision), adapter
 
     def resolve(self) -> weights.Source:
         """Where its files are, checked without torch.

@@ -1,5 +1,6 @@
 """Finds a model's files on disk or on the hub, checks them without torch, and hashes them once."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,21 @@ def resolve(path: str, revision: str | None, *, adapter: str | None = None) -> S
     if not _HUB_NAME.fullmatch(path):
         raise ValueError(f"no model folder {path}; give a folder with config.json and safetensors, or a hub name")
     return Source(name=path, folder=None, commit=_commit(path, revision), adapter=worn)
+
+
+def at_hand(path: str, revision: str | None) -> Path | None:
+    """The folder that `path` names, where it lies on this machine already; asks no hub and imports nothing of it."""
+    folder = Path(path).expanduser()
+    if folder.is_dir() or not _HUB_NAME.fullmatch(path):
+        return folder if folder.is_dir() else None
+    if revision is None and fetched(path).is_dir():
+        return fetched(path)
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cached = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{path.replace('/', '--')}"
+    named = cached / "refs" / (revision or "main")
+    commit = named.read_text("utf-8").strip() if named.is_file() else revision
+    snapshot = cached / "snapshots" / (commit or "main")
+    return snapshot if snapshot.is_dir() else None
 
 
 def checked_adapter(folder: Path) -> Path:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dressage.extras import demand
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
 
+HEADS = frozenset({"lm_head", "embed_out", "output_layer"})
+"""What models call their output head; under another name it is refused when the model is there."""
 Tracker = Literal["trackio", "wandb", "tensorboard", "mlflow"]
 """Who can be told of a training besides the run's own metrics; each is a package of that name, and an extra."""
 
@@ -37,11 +39,22 @@ class LoraSettings(Frozen):
     merge: bool = True
     """On a CPU in fp32, compute with W + (alpha / r) · B A, made once a step: faster, for a copy of the weights."""
 
+    @field_validator("targets")
+    @classmethod
+    def _no_head(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        ends = () if isinstance(targets, str) else targets
+        if heads := [t for t in ends if t.rpartition(".")[2] in HEADS]:
+            raise ValueError(
+                f"names {heads[0]}, the output head: log-probabilities are taken from its own weights, so an adapter "
+                "on it would never be trained; leave it out"
+            )
+        return targets
+
 
 class LoraTrainerSettings(TrainerSettings):
     """The base of trainers that run a LoRA adapter through transformers' Trainer."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1)
+    learning_rate: float = Field(2e-4, ge=1e-8, le=0.1)
     """Peak rate of AdamW; LoRA bears about ten times that of full fine-tuning."""
     epochs: int = Field(1, ge=1, le=100)
     """Passes over the data."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,7 +27,8 @@ def adapted(module: Any, lora: LoraSettings, *, seed: int, start: Path | None) -
     Afterwards the module is as it was found: no LoRA layers, no attributes of others, same flags.
 
     Raises:
-        ValueError: the adapter at `start` has another rank, scale or targets than `lora`, or none match.
+        ValueError: the adapter at `start` has another rank, scale or targets than `lora`, or none match; or `lora`
+            reaches the output head.
     """
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(
@@ -42,6 +44,7 @@ def adapted(module: Any, lora: LoraSettings, *, seed: int, start: Path | None) -
         model.base_model.enable_adapter_layers()
         model.set_adapter("default")
         try:
+            _no_adapter_on_the_head(module)
             if start is not None:
                 _copy_into(model, start, lora)
             if lora.merge:
@@ -49,6 +52,17 @@ def adapted(module: Any, lora: LoraSettings, *, seed: int, start: Path | None) -
             yield model
         finally:
             model.unload()
+
+
+def _no_adapter_on_the_head(module: Any) -> None:
+    """Whatever a model calls it (the names we know are refused when the YAML is read)."""
+    head = module.get_output_embeddings()
+    if isinstance(head, BaseTunerLayer):
+        named = next(name for name, part in module.named_modules() if part is head)
+        raise ValueError(
+            f"lora.targets reaches {named}, the output head of {type(module).__name__}: log-probabilities are taken "
+            "from its own weights, so an adapter on it would never be trained; name the other layers"
+        )
 
 
 @contextmanager

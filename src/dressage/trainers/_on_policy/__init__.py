@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
@@ -74,7 +74,7 @@ class OnPolicySettings(TrainerSettings):
     """Prompts (with all their replies) in memory at once; it changes memory and speed only."""
     average_over: Literal["tokens", "sequences"] = "tokens"
     """What weighs the same in a minibatch: every token, or every reply whatever its length."""
-    learning_rate: float = Field(3e-5, gt=0, le=1)
+    learning_rate: float = Field(3e-5, ge=1e-8, le=0.1)
     """Peak rate of AdamW; LoRA bears about ten times that of full fine-tuning."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the rate goes on after the warm-up: not at all, or down to zero in a line or a half cosine."""
@@ -114,6 +114,13 @@ class OnPolicySettings(TrainerSettings):
     def draws(self) -> int:
         return self.updates * self.prompts_per_update * self.per_prompt
 
+    def rounds(self) -> int:
+        return self.updates
+
+    def prompts_at_once(self) -> int:
+        """With fewer a prompt would stand twice in an update, and the update be smaller than it says."""
+        return self.prompts_per_update
+
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.updates * self.epochs * self.minibatches
@@ -123,7 +130,7 @@ class OnPolicySettings(TrainerSettings):
         if self.minibatches > self.prompts_per_update:
             raise ValueError(
                 f"minibatches ({self.minibatches}) is more than prompts_per_update ({self.prompts_per_update}): a "
-                "minibatch takes at least one prompt"
+                "minibatch takes at least one prompt with its replies; lower minibatches"
             )
         replies = self.prompts_per_update * self.per_prompt
         if isinstance(self.kl, AdaptiveSettings) and replies >= 5 * self.kl.horizon:
@@ -135,9 +142,45 @@ class OnPolicySettings(TrainerSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _is_read(self) -> Self:
+        penalty = type(self).model_fields["truncation_penalty"].default
+        if self.truncated != "penalise" and self.truncation_penalty != penalty:
+            raise ValueError(
+                f"truncation_penalty is read by `truncated: penalise` only, and truncated is {self.truncated}"
+            )
+        can_ring(self.alarms, updates=self.updates)
+        limit = self.alarms.kl_at_most
+        if isinstance(self.kl, AdaptiveSettings) and limit is not None and self.kl.target >= limit:
+            raise ValueError(
+                f"kl.target ({self.kl.target:g}) is not below alarms.kl_at_most ({limit:g}): steered there, the "
+                "training would stop itself; lower the one or raise the other"
+            )
+        return self
+
+
+def can_ring(alarms: AlarmSettings, *, updates: int) -> None:
+    """Refuses a patience that outlasts the training: no alarm could then stop it.
+
+    Raises:
+        ValueError: it was set so.
+    """
+    if alarms.patience > updates and alarms.patience != AlarmSettings.model_fields["patience"].default:
+        raise ValueError(
+            f"alarms.patience ({alarms.patience}) is more than the training has updates ({updates}), so no alarm could "
+            "ring; lower it, or set the limits that shall not ring to null"
+        )
+
 
 class GroupSettings(OnPolicySettings):
     """The base of trainers whose baseline is the other replies to the same prompt."""
 
     per_prompt: int = Field(4, ge=2, le=256)
     """Replies drawn to each prompt; their mean is what each is compared with."""
+
+    @field_validator("per_prompt", mode="before")
+    @classmethod
+    def _has_siblings(cls, given: object) -> object:
+        if given == 1:
+            raise ValueError("must be 2 at least: a reply is compared with its siblings; raise it, or take kind: ppo")
+        return given

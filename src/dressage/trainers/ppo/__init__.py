@@ -1,8 +1,8 @@
 """Proximal policy optimisation (arXiv:1707.06347, arXiv:1909.08593) with LoRA: a critic says what to expect."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dressage.records import Frozen
 from dressage.trainers._lora import LoraSettings
@@ -54,3 +54,15 @@ class Settings(OnPolicySettings):
     """λ of GAE (arXiv:1506.02438): 1 trusts the return, 0 the critic."""
     critic: Annotated[HeadSettings | AdapterSettings, Field(discriminator="kind")] = HeadSettings()
     """Who says what to expect."""
+
+    @model_validator(mode="after")
+    def _policy_learns_too(self) -> Self:
+        warmup = self.critic.warmup_updates
+        if warmup >= self.updates:
+            raise ValueError(
+                f"critic.warmup_updates ({warmup}) leaves none of {self.updates} updates in which the policy learns; "
+                "lower it or raise updates"
+            )
+        if isinstance(self.critic, AdapterSettings) and self.critic.lora.dropout:
+            raise ValueError("critic.lora.dropout must be 0: what the critic expects would change with the noise")
+        return self

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
 from dressage.trainers._lora import LoraSettings, Tracker, demand_trackers
-from dressage.trainers._on_policy import AlarmSettings
+from dressage.trainers._on_policy import AlarmSettings, can_ring
 
 PER_TOKEN = frozenset({"bnpo", "dr_grpo", "dapo", "cispo"})
 """The losses that sum over tokens: with a ratio of whole replies they would weigh each by its length."""
@@ -75,7 +75,7 @@ class Settings(TrainerSettings):
     """Differences from the group's mean are divided by its deviation, by the generation's, or not."""
     mask_truncated_completions: bool = False
     """Whether replies that reached their token limit are left out of the loss."""
-    learning_rate: float = Field(3e-5, gt=0, le=1)
+    learning_rate: float = Field(3e-5, ge=1e-8, le=0.1)
     """Peak rate of AdamW; LoRA bears about ten times that of full fine-tuning."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "constant_with_warmup"
     """How the rate goes on after the warm-up: down to zero in a line or a half cosine, or not at all."""
@@ -117,6 +117,9 @@ class Settings(TrainerSettings):
 
     def draws(self) -> int:
         return self.updates() * self.generation_batch_size
+
+    def rounds(self) -> int:
+        return self.updates()
 
     @model_validator(mode="after")
     def _whole_numbers(self) -> Self:
@@ -165,4 +168,5 @@ class Settings(TrainerSettings):
             raise ValueError(f"loss_type {loss} is not defined for importance_sampling_level: {level}; set the other")
         if self.lora.dropout:
             raise ValueError("lora.dropout must be 0: a reply's probability would not be the one it was drawn with")
+        can_ring(self.alarms, updates=self.updates())
         return self
