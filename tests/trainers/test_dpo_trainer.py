@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
 from pydantic import ValidationError
 from training_parts import Desk, TinyBackbone, pair_of
 
@@ -83,23 +82,6 @@ def test_the_margin_is_a_weight_of_mean_one(backbone, tmp_path) -> None:
     shares = sorted((desk.lines[0]["loss"] / desk.lines[0]["loss/unweighted"],
                      desk.lines[1]["loss"] / desk.lines[1]["loss/unweighted"]))  # fmt: skip
     assert shares == pytest.approx([0.5, 1.5], rel=1e-5)
-
-
-def test_it_learns_a_word_and_keeps_it_on_other_prompts(backbone, tmp_path) -> None:
-    def about(i: int) -> Pair:
-        return pair_of(i, f"thank you tea {i}", f"house tea {i}")
-
-    result, _ = trained(backbone, tmp_path, [about(i) for i in range(16)], epochs=3)
-    assert result.facts["end/accuracy"] == 1.0
-    held_out = [tokenised(about(i), backbone.tokenizer) for i in range(100, 108)]
-    batch = collate(held_out, range(8), layout="shared")
-    policy = Policy(backbone.module)
-    with torch.no_grad():
-        before = policy(batch).view(-1, 2)
-        PeftModel.from_pretrained(backbone.module, str(result.adapter))
-        after = policy(batch).view(-1, 2)
-    gained = (after - before)[:, 0] - (after - before)[:, 1]
-    assert bool((gained > 0).all())
 
 
 @pytest.mark.parametrize(

@@ -125,17 +125,6 @@ def test_what_was_drawn_is_kept_as_candidates(local, tmp_path) -> None:
     assert desk.lines[0]["reward"] == pytest.approx(sum(scores) / 16, abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 1, 2, 4))])
-def test_words_that_pay_are_said_more(local, tmp_path, seed: int) -> None:
-    more = {"steps": 20, "generation_batch_size": 32, "learning_rate": 1e-2, "save_every": 20}
-    alarms = {"kl_at_most": None, "entropy_at_least": None}
-    groups = {"num_generations": 8, "per_device_train_batch_size": 16}
-    _, desk, _ = trained(local, tmp_path, seed=seed, alarms=alarms, **groups, **more)
-    scores = [line["objective/scores"] for line in desk.lines]
-    assert sum(scores[:2]) / 2 < 0.4
-    assert sum(scores[-3:]) / 3 > 0.8
-
-
 def test_failed_judgements_are_no_scores(local, tmp_path) -> None:
     def score(candidate: Candidate) -> float | None:
         return None if candidate.index == 0 else share_below(COMMON)(candidate)
