@@ -327,10 +327,12 @@ def test_a_flood_is_cut_and_one_that_does_not_end_is_stopped(run: Callable[..., 
 
 
 @contained
-def test_it_can_signal_nobody_outside(run: Callable[..., Result]) -> None:
+def test_it_can_signal_nobody_outside(run: Callable[..., Result], request: pytest.FixtureRequest) -> None:
+    bystander = subprocess.Popen(["sleep", "60"])
+    request.addfinalizer(bystander.kill)
     code = f"""
     import os, signal
-    for target in ({os.getpid()}, {os.getppid()}, 1, -1):
+    for target in ({os.getpid()}, {bystander.pid}, 1, -1):
         try:
             os.kill(target, signal.SIGKILL)
             print("sent", target)
@@ -344,6 +346,7 @@ def test_it_can_signal_nobody_outside(run: Callable[..., Result]) -> None:
     assert printed[:2] == ["3", "3"]
     assert printed[2] in ("1", "sent 1")
     assert printed[4] == "True 1"
+    assert bystander.poll() is None
 
 
 @contained

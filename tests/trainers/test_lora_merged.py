@@ -89,8 +89,8 @@ def test_off_or_under_another_adapter_the_layer_says_what_that_one_says(backbone
         bare = module(input_ids=IDS).logits
     with worn(module) as model, torch.no_grad():
         first = model(input_ids=IDS).logits
-        model.add_adapter("second", model.peft_config["default"])
-        model.set_adapter("second")  # its B is 0: the base
+        model.add_adapter("critic", model.peft_config["default"])
+        model.set_adapter("critic")  # its B is 0: the base
         assert torch.equal(model(input_ids=IDS).logits, bare)
         model.set_adapter("default")
         assert torch.equal(model(input_ids=IDS).logits, first)

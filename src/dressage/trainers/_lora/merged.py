@@ -10,6 +10,8 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
+ADAPTERS = frozenset({"default", "reference", "critic"})
+"""Those that trainers put on. A judge's, on the same backbone, computes as it does where nobody trains."""
 AT_MOST = 2
 """Merged copies a layer keeps: a policy's and a critic's are worn in turn."""
 
@@ -59,7 +61,7 @@ class _Merged:
         if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
             return None
         (name,) = layer.active_adapters
-        if name not in layer.lora_A or name in layer.lora_variant or layer.fan_in_fan_out:
+        if name not in ADAPTERS or name not in layer.lora_A or name in layer.lora_variant or layer.fan_in_fan_out:
             return None
         dropout, base = layer.lora_dropout[name], layer.get_base_layer()
         if (dropout.training and getattr(dropout, "p", 0)) or layer.lora_B[name].bias is not None:
