@@ -10,8 +10,8 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-ADAPTERS = frozenset({"default", "reference", "critic"})
-"""Those that trainers put on. A judge's, on the same backbone, computes as it does where nobody trains."""
+ADAPTERS = frozenset({"default", "reference", "critic", "ref"})
+"""Those that trainers put on; `ref` is TRL's. A judge's, on the same backbone, computes as where nobody trains."""
 AT_MOST = 2
 """Merged copies a layer keeps: a policy's and a critic's are worn in turn."""
 
