@@ -43,6 +43,8 @@ def _status(work: Callable[[], None]) -> int:
         work()
         if dist.is_initialized():
             dist.destroy_process_group()
+    except SystemExit as ended:  # of a command line
+        return int(str(ended.code or 0))
     except BaseException:  # noqa: BLE001 (printed; the fork must not go on as its parent would)
         traceback.print_exc()
         return 1
