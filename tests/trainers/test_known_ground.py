@@ -295,7 +295,8 @@ def test_replies_of_which_a_quarter_is_wrong_have_their_own_best(
         margins = [float(found_PV[i, good] - found_PV[i, bad]) for i, (good, bad) in enumerate(words)]
     best = (1 - 2 * WRONG) / 2 if more.get("loss") == "ipo" else math.log((1 - WRONG) / WRONG)
     print(f"{name}, seed {seed}: {min(margins):.3f} to {max(margins):.3f}, the best is {best:.3f}")
-    assert margins == pytest.approx([best] * ASKED, rel=0.15)  # Adam's last steps still move sft's
+    # An adapter so small leaves other words some probability, of which the two take what they can get.
+    assert margins == pytest.approx([best] * ASKED, rel=0.15 if kind == "sft" else 0.1)
 
 
 def spelt(local: LocalModel, low: int, high: int) -> list[int]:

@@ -12,9 +12,9 @@ random states after the skipped batches), so `Resumes` stands in for the three m
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,19 @@ from torch import Tensor
 
 from dressage.trainers._lora.adapter import trainable
 from dressage.trainers._lora.checks import GradientWitness
+from dressage.trainers._whole import spread_like, whole
 
 TRAINED, OPTIMIZER, NOISE = "trained.safetensors", "optimizer.safetensors", "noise.safetensors"
 MEMORY, STATE = "memory.json", "trainer_state.json"
+
+
+class Gathered(NamedTuple):
+    """What may be spread over processes, made whole."""
+
+    parameters: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    plain: dict[str, Any]
+    """The optimizer's groups."""
 
 
 class Resumes:
@@ -51,13 +61,21 @@ class Resumes:
 
     def keep(self, folder: Path) -> None:
         """Writes everything, as it is between two optimizer steps."""
+        self.write(self.gathered(), folder)
+
+    def gathered(self) -> Gathered:
+        """What the optimizer moves and its moments, whole: where they are spread over processes, all come here."""
         moments, plain = _apart(self.optimizer.state_dict())
-        parameters = {name: p.detach().cpu().contiguous() for name, p in trainable(self.model).items()}
-        save_file(parameters, folder / TRAINED)
-        save_file(moments, folder / OPTIMIZER)
+        parameters = {name: whole(p.detach()).cpu().contiguous() for name, p in trainable(self.model).items()}
+        return Gathered(parameters, moments, plain)
+
+    def write(self, now: Gathered, folder: Path) -> None:
+        """All that was gathered, with what one process knows by itself."""
+        save_file(now.parameters, folder / TRAINED)
+        save_file(now.moments, folder / OPTIMIZER)
         save_file(_torch_noise(), folder / NOISE)
         memory = {
-            "optimizer": plain,
+            "optimizer": now.plain,
             "schedule": self.lr_scheduler.state_dict(),
             "noise": _other_noise(),
             "witness": self.witness.memory(),
@@ -69,14 +87,16 @@ class Resumes:
     def _load_from_checkpoint(self, folder: str, model: Any = None) -> None:
         kept, memory = load_file(Path(folder) / TRAINED), _memory(folder)
         for name, parameter in trainable(self.model).items():
-            parameter.data.copy_(kept[name])
+            parameter.data.copy_(spread_like(kept[name], parameter))
         self.witness.recall(memory["witness"])
         self.recall(memory["trainer"])
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is not None:
             memory = _memory(folder)
-            self.optimizer.load_state_dict(_together(load_file(Path(folder) / OPTIMIZER), memory["optimizer"]))
+            moved = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            kept = _together(load_file(Path(folder) / OPTIMIZER), memory["optimizer"], moved)
+            self.optimizer.load_state_dict(kept)
             self.lr_scheduler.load_state_dict(memory["schedule"])
 
     def _load_rng_state(self, folder: str | None) -> None:
@@ -92,18 +112,19 @@ def _memory(folder: str) -> dict[str, Any]:
 def _apart(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's state dict as tensors named `parameter.moment`, and the rest."""
     tensors = {
-        f"{parameter}.{moment}": value.detach().cpu().contiguous()
+        f"{parameter}.{moment}": whole(value.detach()).cpu().contiguous()
         for parameter, moments in state["state"].items()
         for moment, value in moments.items()
     }
     return tensors, {name: value for name, value in state.items() if name != "state"}
 
 
-def _together(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> dict[str, Any]:
+def _together(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], moved: Sequence[Any]) -> dict[str, Any]:
+    """`moved`: the parameters in the optimizer's own order; a moment is spread over processes as its parameter is."""
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         parameter, _, moment = name.partition(".")
-        moments.setdefault(int(parameter), {})[moment] = tensor
+        moments.setdefault(int(parameter), {})[moment] = spread_like(tensor, moved[int(parameter)])
     return {**plain, "state": moments}
 
 

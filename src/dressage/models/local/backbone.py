@@ -84,8 +84,16 @@ class Backbone:
         """The module for inference, wearing `worn` for as long as the context lasts; alone in it.
 
         What was active before, and what could be trained, is as it was afterwards.
+
+        Raises:
+            RuntimeError: a training has spread the module over several processes, and only this one is here.
         """
         with self.lock:
+            if getattr(self.module, "_is_fsdp_managed_module", False):
+                raise RuntimeError(
+                    f"{type(self.module).__name__} is in training, and spread over several processes by FSDP: it can "
+                    "neither judge nor be an opponent meanwhile. Take a judge on another model, or start without FSDP"
+                )
             training = [(part, part.training) for part in self.module.modules()]
             before = [(layer, list(layer.active_adapters), layer.disable_adapters) for layer in _layers(self.module)]
             trainable = [p for p in self.module.parameters() if p.requires_grad]

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from dressage.extras import demand
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
+from dressage.trainers._launched import whole_only
 
 HEADS = frozenset({"lm_head", "embed_out", "output_layer"})
 """What models call their output head; under another name it is refused when the model is there."""
@@ -76,5 +77,6 @@ class LoraTrainerSettings(TrainerSettings):
     """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
 
     def usable(self) -> None:
-        """Refuses trackers that are not installed."""
+        """Refuses trackers that are not installed, and a launcher that asks for what is not done."""
         demand_trackers(self.report_to)
+        whole_only(self.kind)

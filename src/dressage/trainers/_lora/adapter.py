@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dressage.trainers._lora import LoraSettings
 from dressage.trainers._lora.merged import merge_products
+from dressage.trainers._whole import whole
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -103,10 +104,15 @@ def adapter_hash(model: PeftModel) -> str:
     return digest.hexdigest()
 
 
-def save(model: PeftModel, folder: Path) -> Path:
-    """Writes the adapter as plain peft reads it: two files, no model card, the same bytes for the same weights."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save(model: PeftModel, folder: Path, *, writes: bool = True) -> Path:
+    """Writes the adapter as plain peft reads it: two files, no model card, the same bytes for the same weights.
+
+    Where FSDP has spread it over processes, all of them must come here, and one of them `writes`.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in sorted(_tensors(model).items())}
+    if not writes:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = model.peft_config["default"]
     words = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
@@ -117,7 +123,7 @@ def save(model: PeftModel, folder: Path) -> Path:
 
 def _tensors(model: PeftModel) -> dict[str, Tensor]:
     state = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
-    return {name: tensor.detach().cpu() for name, tensor in state.items()}
+    return {name: whole(tensor.detach()).cpu() for name, tensor in state.items()}
 
 
 def _copy_into(model: PeftModel, start: Path, lora: LoraSettings) -> None:

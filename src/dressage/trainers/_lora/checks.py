@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dressage.trainers._whole import whole
+
 
 def finite(loss: Tensor, *, step: int, about: str) -> Tensor:
     """The loss, if it is a number.
@@ -33,6 +35,10 @@ class GradientWitness:
         self._zero = set(self._parameters)
         self._owed: set[str] = set()
 
+    def watch(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Looks at these from now on, under the same names: FSDP puts new parameters in the place of old ones."""
+        self._parameters = dict(parameters)
+
     @property
     def count(self) -> int:
         """Trainable numbers."""
@@ -48,7 +54,7 @@ class GradientWitness:
         self._missing -= set(here)
         if not here:
             return
-        norms = torch.stack(torch._foreach_norm(list(here.values()))).tolist()
+        norms = whole(torch.stack(torch._foreach_norm(list(here.values())))).tolist()
         by_name = dict(zip(here, norms, strict=True))
         if broken := [name for name, norm in by_name.items() if not norm < float("inf")]:
             raise FloatingPointError(
@@ -58,9 +64,9 @@ class GradientWitness:
             )
         moving = {name for name, norm in by_name.items() if norm > 0}
         self._zero -= moving
-        for name in self._zero - self._owed:
+        for name in sorted(self._zero - self._owed):  # in one order in every process: it may take all of them to tell
             partner = name.replace("lora_A", "lora_B")
-            if partner != name and partner in moving and bool(self._parameters[partner].any()):
+            if partner != name and partner in moving and bool(whole(self._parameters[partner]).any()):
                 self._owed.add(name)
 
     def memory(self) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
+from dressage.trainers._launched import whole_only
 from dressage.trainers._lora import LoraSettings, Tracker, demand_trackers
 
 
@@ -108,8 +109,9 @@ class OnPolicySettings(TrainerSettings):
     """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
 
     def usable(self) -> None:
-        """Refuses trackers that are not installed."""
+        """Refuses trackers that are not installed, and a launcher that asks for what is not done."""
         demand_trackers(self.report_to)
+        whole_only(self.kind)
 
     def draws(self) -> int:
         return self.updates * self.prompts_per_update * self.per_prompt

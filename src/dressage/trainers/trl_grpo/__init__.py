@@ -4,8 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dressage.extras import installed
 from dressage.protocols import TrainerSettings
 from dressage.records import Frozen
+from dressage.trainers._launched import spread
 from dressage.trainers._lora import LoraSettings, Tracker, demand_trackers
 from dressage.trainers._on_policy import AlarmSettings, can_ring
 
@@ -15,6 +17,19 @@ UNCLIPPED = frozenset({"sapo", "vespo"})
 """The losses that read neither epsilon nor epsilon_high."""
 
 
+NO_VLLM = (
+    "vllm asks for vLLM, whose package is not installed here; install it where the GPU is (pip install 'trl[vllm]'), "
+    "or leave `vllm` out: transformers draws then"
+)
+REFUSED = {
+    "DeepSpeed": "whose engine keeps gradients and moments to itself: nobody could say that every number was trained, "
+    "nor go on from a checkpoint; ask for FSDP 2 instead (configs/launch/fsdp2.yaml), or start with torchrun",
+    "FSDP 1": "which lays an adapter's parameters end to end, without their names; set fsdp_version: 2 in accelerate's "
+    "config (configs/launch/fsdp2.yaml)",
+}
+"""Who may not spread a model, and why."""
+
+
 class ColocateSettings(Frozen):
     """vLLM in the training process, on the same GPU."""
 
@@ -22,6 +37,12 @@ class ColocateSettings(Frozen):
     """Where vLLM runs."""
     gpu_memory_utilization: float = Field(0.3, gt=0, lt=1)
     """Share of the GPU's memory that it takes."""
+    tensor_parallel_size: int = Field(1, ge=1, le=1024)
+    """GPUs over which it spreads a model, a divisor of the processes."""
+    max_model_length: int | None = Field(None, ge=8)
+    """Tokens of prompt and reply that it makes room for; null: the model's context."""
+    enable_sleep_mode: bool = False
+    """Frees its memory while the policy learns, for the time that it takes to come back."""
 
 
 class ServerSettings(Frozen):
@@ -33,6 +54,8 @@ class ServerSettings(Frozen):
     """Its address, e.g. http://localhost:8000."""
     timeout: float = Field(240.0, gt=0, le=86400)
     """Seconds to wait until it is up."""
+    group_port: int = Field(51216, ge=1, le=65535)
+    """The port through which it is sent the adapter's weights."""
 
 
 VLLMSettings = Annotated[ColocateSettings | ServerSettings, Field(discriminator="mode")]
@@ -99,8 +122,12 @@ class Settings(TrainerSettings):
     """Trackers told besides the run's own metrics, under the same names; each is an extra: dressage[wandb]."""
 
     def usable(self) -> None:
-        """Refuses trackers that are not installed."""
+        """Refuses packages that are not installed, and a launcher under whom our guards would not hold."""
         demand_trackers(self.report_to)
+        if self.vllm is not None and not installed("vllm"):
+            raise ValueError(NO_VLLM)
+        if (by := spread()) in REFUSED:
+            raise ValueError(f"a launcher asks for {by}, {REFUSED[by]}")
 
     @property
     def epochs(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from dressage.protocols import Practice, Workplace
 from dressage.seeds import seed_for
 from dressage.trainers import _trl
 from dressage.trainers._huggingface import Watcher
+from dressage.trainers._lora.adapter import trainable
 from dressage.trainers._lora.checks import finite
 from dressage.trainers._on_policy.alarms import Alarms
 from dressage.trainers._resuming import Resumes
@@ -128,6 +130,9 @@ class UpdateWatcher(Watcher):
         self._update: dict[str, float] = {}
         """What the generation at hand has said: its first step's numbers are of the policy that drew it."""
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer.witness.watch(trainable(self._trainer.model))
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if "loss" not in logs:
             return
@@ -139,10 +144,12 @@ class UpdateWatcher(Watcher):
             self._workplace.log({"step": step, **line})
         if step % whole == 0:
             self._after(step // whole, leads=leads)
+        due = step % self._save_every == 0 or step == state.max_steps
+        now = self._trainer.gathered() if due and (leads or self._trainer.is_fsdp_enabled) else None
         if not leads:
             return
-        if step % self._save_every == 0 or step == state.max_steps:
-            self._workplace.checkpoints.commit(step, self._trainer.keep)
+        if now is not None:
+            self._workplace.checkpoints.commit(step, partial(self._trainer.write, now))
         self._advance(1)
 
     def _after(self, update: int, *, leads: bool) -> None:

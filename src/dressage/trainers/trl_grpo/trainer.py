@@ -11,8 +11,12 @@ checkpoint with other noise, and asks the judge anew about replies that differ.
 Several processes (torchrun) share a generation: the first has it graded, writes and reports. Each draws with noise of
 its own, so the replies are not those of one process. From the same replies the gradients are, where a step takes a
 whole generation: of several minibatches each process deals out its own share. `bnpo` is an exception, which weighs
-each forward pass alike, whatever its tokens. FSDP and DeepSpeed are refused: checkpoints and adapter are read from
-whole parameters and a plain optimizer.
+each forward pass alike, whatever its tokens.
+
+FSDP 2 (accelerate launch with configs/launch/fsdp2.yaml) may spread the model over them. Adapter, moments and gradients
+are made whole to be looked at, hashed and kept, and spread again as a training goes on; so every guard holds but one,
+train.watch, which the first process has alone and which is therefore refused. So is whatever else would use the model
+in one process only: a judge on it, an opponent. Refused are DeepSpeed and FSDP 1, of which the guards do not hold.
 """
 
 from collections.abc import Sequence
@@ -36,7 +40,7 @@ from dressage.trainers import _trl
 from dressage.trainers._lora.adapter import adapted, adapter_hash, save, trainable
 from dressage.trainers._lora.checks import GradientWitness
 from dressage.trainers._trackers import tracked
-from dressage.trainers.trl_grpo import Settings, VLLMSettings
+from dressage.trainers.trl_grpo import NO_VLLM, REFUSED, Settings, VLLMSettings
 from dressage.trainers.trl_grpo.judge import Judge
 from dressage.trainers.trl_grpo.learner import Guarded, UpdateWatcher
 
@@ -48,10 +52,7 @@ def open(settings: Settings, *, practice: Practice) -> "TRLGRPO":
         ValueError: vLLM is asked for and not installed.
     """
     if settings.vllm is not None and not is_vllm_available():
-        raise ValueError(
-            "trainer.vllm asks for vLLM, whose package is not installed here; install it where the GPU is "
-            "(pip install 'trl[vllm]'), or leave `vllm` out: transformers draws then"
-        )
+        raise ValueError(NO_VLLM)
     return TRLGRPO(settings, practice)
 
 
@@ -93,8 +94,7 @@ class TRLGRPO:
                     trainer.async_loop.call_soon_threadsafe(trainer.async_loop.stop)
             after = hf.changed(before, adapter_hash(model))
             folder = workplace.folder / "adapter"
-            if trainer.accelerator.is_main_process:
-                save(model, folder)
+            save(model, folder, writes=trainer.accelerator.is_main_process)
         facts: dict[str, float | int | str] = {
             "updates_done": settings.updates(),
             "steps": trainer.state.global_step,
@@ -122,11 +122,7 @@ class TRLGRPO:
     def _practise(self, trainer: Guarded, workplace: Workplace) -> int:
         """Every step that is still to be done; returns the number of trainable parameters."""
         settings = self.settings
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise RuntimeError(
-                "trl_grpo keeps its adapter and its state from whole parameters and a plain optimizer, which FSDP and "
-                "DeepSpeed split; start it with torchrun, or as one process"
-            )
+        self._can_be_spread(trainer)
         trainer.witness = GradientWitness(trainable(trainer.model))
         trainer.remove_callback(PrinterCallback)
         leads = trainer.accelerator.is_main_process
@@ -137,6 +133,23 @@ class TRLGRPO:
             trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
         trainer.witness.settle()
         return trainer.witness.count
+
+    def _can_be_spread(self, trainer: Guarded) -> None:
+        """Refuses those under whom our guards do not hold, and what only one process would come to."""
+        fsdp = trainer.accelerator.state.fsdp_plugin if trainer.is_fsdp_enabled else None
+        by = "DeepSpeed" if trainer.is_deepspeed_enabled else f"FSDP {fsdp.fsdp_version}" if fsdp else None
+        if by in REFUSED:
+            raise RuntimeError(f"a launcher asks for {by}, {REFUSED[by]}")
+        if by is None:
+            return
+        if self.practice.watch is not None:
+            raise RuntimeError(
+                f"train.watch looks at the policy from the first process alone, of which {by} leaves it a part only; "
+                "leave train.watch out, or start without FSDP"
+            )
+        # With it `generate` keeps every process at work until the last has its replies, and nobody else draws (see
+        # models/local): a layer is whole only while all processes are in it.
+        trainer.model.get_base_model()._is_fsdp_managed_module = True
 
     def _trainer(self, model: Any, data: Sequence[Prompt], backbone: Backbone, workplace: Workplace) -> Guarded:
         settings, tokenizer = self.settings, backbone.tokenizer
@@ -231,7 +244,16 @@ def by_vllm(vllm: VLLMSettings | None) -> dict[str, Any]:
     if vllm is None:
         return {"use_vllm": False, "use_transformers_continuous_batching": False}
     if vllm.mode == "colocate":
-        place: dict[str, Any] = {"vllm_gpu_memory_utilization": vllm.gpu_memory_utilization}
+        place: dict[str, Any] = {
+            "vllm_gpu_memory_utilization": vllm.gpu_memory_utilization,
+            "vllm_tensor_parallel_size": vllm.tensor_parallel_size,
+            "vllm_max_model_length": vllm.max_model_length,
+            "vllm_enable_sleep_mode": vllm.enable_sleep_mode,
+        }
     else:
-        place = {"vllm_server_base_url": vllm.base_url, "vllm_server_timeout": vllm.timeout}
+        place = {
+            "vllm_server_base_url": vllm.base_url,
+            "vllm_server_timeout": vllm.timeout,
+            "vllm_group_port": vllm.group_port,
+        }
     return {"use_vllm": True, "vllm_mode": vllm.mode, **place}
