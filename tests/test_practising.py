@@ -86,6 +86,11 @@ def test_an_absurd_learning_rate_is_refused(tmp_path: Path, kind: str) -> None:
 
 TRAININGS: dict[str, tuple[str, Plain, str]] = {
     "minibatches": ("ppo", {"minibatches": 17}, "minibatches (17) is more than prompts_per_update (16)"),
+    "trl's minibatches": (
+        "trl_grpo",
+        {"minibatches": 16, "steps": 16, "save_every": 16},
+        "are more replies than a generation has",
+    ),
     "siblings": ("grpo", {"per_prompt": 1}, "must be 2 at least: a reply is compared with its siblings"),
     "no siblings": ("rloo", {"per_prompt": 1}, "must be 2 at least"),
     "critic alone": ("ppo", {"updates": 2}, "critic.warmup_updates (2) leaves none of 2 updates in which the policy"),

@@ -153,12 +153,18 @@ class Settings(TrainerSettings):
         replies, each = self.generation_batch_size, self.per_device_train_batch_size * self.minibatches
         if replies % self.num_generations:
             raise ValueError(
-                f"generation_batch_size ({replies}) is not a multiple of num_generations ({self.num_generations})"
+                f"generation_batch_size ({replies}) is not a multiple of num_generations ({self.num_generations}): "
+                "every prompt has as many replies; change one of the two"
+            )
+        if each > replies:
+            raise ValueError(
+                f"minibatches ({self.minibatches}) × per_device_train_batch_size ({self.per_device_train_batch_size}) "
+                f"are more replies than a generation has (generation_batch_size: {replies}); lower the one or the other"
             )
         if replies % each:
             raise ValueError(
                 f"generation_batch_size ({replies}) is not a multiple of minibatches × per_device_train_batch_size "
-                f"({each})"
+                f"({each}); change one of the three"
             )
         whole = self.steps_per_update()
         if self.steps % whole:
