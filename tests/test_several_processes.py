@@ -279,7 +279,7 @@ def test_killed_processes_end_one_another_and_the_run_ends_in_the_same_bytes(tmp
     assert ended(launched(plain, tmp_path / "whole"))[0] == 0
     told(plain, tmp_path / "one")
     for one, two in zip(timeless(tmp_path / "one"), timeless(tmp_path / "whole"), strict=True):
-        assert two == pytest.approx(one, abs=1e-4)
+        assert two == pytest.approx(one, abs=1e-5)
     for victims, at in (((0,), "update-00001"), ((1,), "update-00003"), ((0, 1), "update-00004")):
         root = tmp_path / at
         code, remarks = killed(plain, root, victims=victims, at=f"shard-{at}.json", after=0.02)
